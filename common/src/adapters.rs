@@ -1,0 +1,3 @@
+//! One folder per technology; only `cli` and tests name them.
+
+pub mod embedded;

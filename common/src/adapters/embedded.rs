@@ -1,0 +1,1 @@
+//! Everything on disk in one folder, in one process.

@@ -1,0 +1,12 @@
+//! What `api` and `worker` must agree on: plain data ([`model`]), the ports to outside systems
+//! ([`ports`]), the adapters that only `cli` picks ([`adapters`]), and names of signals.
+
+pub mod adapters;
+#[cfg(feature = "testing")]
+pub mod conformance;
+pub mod crash;
+pub mod follow;
+pub mod model;
+pub mod ports;
+pub mod telemetry;
+pub mod text;

@@ -1,0 +1,23 @@
+//! One trait per outside system. Each method says what is true when it returns, and whether its
+//! future may be dropped.
+
+mod broker;
+mod conversations;
+mod documents;
+mod index;
+mod models;
+mod reader;
+mod store;
+
+pub use broker::{Broker, BrokerError, Delivery, Settle};
+pub use conversations::{Conversation, Conversations, StoredMessage};
+pub use documents::{DocumentLookup, Documents, DocumentsError, NewDocument, Write, Writer};
+pub use index::{Index, IndexDocument, IndexError, IndexPassage, SearchQuery};
+pub use models::{
+    ChatDelta, ChatMessage, ChatModel, ChatRequest, ChatRole, ChatStream, Embedder, FinishReason, ModelError,
+};
+pub use reader::{JobFilter, JobReader, LogPage, Lookup, Page, Signal, Subscription, UsageBy, UsageRow};
+pub use store::{
+    Accept, Accepted, Appended, By, Cancelled, Claim, Claimed, Closed, DeadLetter, JobStore, LaneDepth,
+    Lease, Released, Renewed, Replayed, Run, StoreError, SweepReport, WorkerInfo, WorkerSignal,
+};

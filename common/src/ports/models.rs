@@ -1,0 +1,104 @@
+//! Model calls. Only the worker makes them.
+
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use futures::Stream;
+use serde::{Deserialize, Serialize};
+
+use crate::model::Usage;
+
+/// A model that writes text.
+#[async_trait]
+pub trait ChatModel: Send + Sync {
+    /// The model's name, as usage is counted.
+    fn name(&self) -> &str;
+
+    /// Sends the request; the stream ends after `ChatDelta::Finished` or an error. Dropping the
+    /// future or the stream closes the call.
+    async fn stream(&self, request: ChatRequest) -> Result<ChatStream, ModelError>;
+}
+
+pub type ChatStream = Pin<Box<dyn Stream<Item = Result<ChatDelta, ModelError>> + Send>>;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChatRequest {
+    pub messages: Vec<ChatMessage>,
+    pub max_output_tokens: Option<u32>,
+    /// The call ends by then, whatever the model does.
+    pub deadline: Instant,
+    /// W3C trace context to send along.
+    pub traceparent: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChatRole {
+    System,
+    User,
+    Assistant,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChatMessage {
+    pub role: ChatRole,
+    pub content: String,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum ChatDelta {
+    Text(String),
+    Finished { reason: FinishReason, usage: Option<Usage> },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FinishReason {
+    Stop,
+    /// Cut by `max_output_tokens`.
+    Length,
+    ContentFilter,
+}
+
+/// A model that turns texts into vectors.
+#[async_trait]
+pub trait Embedder: Send + Sync {
+    /// Names the model; vectors of different names are never mixed.
+    fn name(&self) -> &str;
+
+    /// One vector per text, in order, all of one length. May be dropped.
+    async fn embed(&self, texts: &[String], deadline: Instant) -> Result<Vec<Vec<f32>>, ModelError>;
+}
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ModelError {
+    /// The provider's own limit; `retry_after` as it said.
+    #[error("model refused for its rate limit")]
+    RateLimited { retry_after: Option<Duration> },
+    #[error("model is unavailable: {0}")]
+    Unavailable(String),
+    /// No first token, no next token, or the deadline.
+    #[error("model did not answer in time")]
+    TimedOut,
+    /// What came is not what the protocol says, or ended early.
+    #[error("model sent an answer that makes no sense: {0}")]
+    Malformed(String),
+    /// The request itself is refused; sending it again changes nothing.
+    #[error("model refused the request: {0}")]
+    Rejected(String),
+    /// Key missing or not accepted.
+    #[error("model refused the key")]
+    Unauthorized,
+}
+
+impl ModelError {
+    /// Whether the same call may succeed later.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::RateLimited { .. } | Self::Unavailable(_) | Self::TimedOut | Self::Malformed(_) => true,
+            Self::Rejected(_) | Self::Unauthorized => false,
+        }
+    }
+}

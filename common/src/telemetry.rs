@@ -1,0 +1,79 @@
+//! Every metric name and span field, with unit and meaning.
+//!
+//! Labels come from closed sets, never from ids; logs and metrics never hold prompts, replies or keys.
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+
+macro_rules! signals {
+    ($($kind:ident $name:ident = $text:literal, $unit:ident, $help:literal;)*) => {
+        $(#[doc = $help] pub const $name: &str = $text;)*
+
+        /// Tells the recorder what each metric means.
+        pub fn describe() {
+            $($kind!($name, Unit::$unit, $help);)*
+        }
+    };
+}
+
+signals! {
+    describe_counter JOBS_ACCEPTED = "millhand_api_jobs_accepted_total", Count, "Jobs accepted. Labels `kind`, `lane`.";
+    describe_counter REQUESTS = "millhand_api_requests_total", Count, "HTTP requests answered. Labels `method`, `route`, `status`.";
+    describe_gauge STREAM_READERS = "millhand_api_stream_readers", Count, "Open event streams. Label `transport`.";
+    describe_counter STREAM_RESUMES = "millhand_api_stream_resumes_total", Count, "Streams opened after a cursor above 0.";
+    describe_counter STREAM_GAPS = "millhand_api_stream_gaps_total", Count, "Events handed to a reader out of order. Must be 0.";
+    describe_counter STREAM_REREADS = "millhand_api_stream_rereads_total", Count, "Times a reader read the log again because live news skipped an event.";
+    describe_counter JOBS_TERMINAL = "millhand_store_jobs_terminal_total", Count, "Jobs ended. Label `status`.";
+    describe_histogram JOB_DURATION = "millhand_store_job_duration_seconds", Seconds, "From accept to the terminal state.";
+    describe_histogram QUEUE_TIME = "millhand_store_queue_time_seconds", Seconds, "From accept to the first claim.";
+    describe_histogram FIRST_TOKEN_TIME = "millhand_worker_first_token_time_seconds", Seconds, "From accept to the first text.";
+    describe_histogram JOB_ATTEMPTS = "millhand_store_job_attempts_count", Count, "Attempts a job took.";
+    describe_counter FENCED_WRITES = "millhand_store_fenced_writes_total", Count, "Writes refused because their epoch was passed.";
+    describe_counter TAKEOVERS = "millhand_store_takeovers_total", Count, "Claims of a job whose owner died or froze.";
+    describe_counter REDELIVERIES = "millhand_worker_redeliveries_total", Count, "Hints the broker lent a second time.";
+    describe_counter SWEEPER_DUE = "millhand_store_sweeper_republications_total", Count, "Jobs made due by a sweep because their hint was lost.";
+    describe_gauge QUEUE_DEPTH = "millhand_store_queue_depth_count", Count, "Ready jobs as the store counts them. Label `lane`.";
+    describe_gauge QUEUE_OLDEST_AGE = "millhand_store_queue_oldest_age_seconds", Seconds, "Age of the oldest ready job. Label `lane`.";
+    describe_gauge WORKER_RUNNING = "millhand_worker_running_count", Count, "Jobs running in this process.";
+    describe_gauge WORKER_SLOTS = "millhand_worker_slots_count", Count, "Jobs this process runs at a time.";
+    describe_counter MODEL_CALLS = "millhand_worker_model_calls_total", Count, "Model calls sent. Labels `model`, `outcome`.";
+    describe_counter MODEL_TOKENS = "millhand_worker_model_tokens_total", Count, "Tokens as the provider counted them. Labels `model`, `direction`.";
+    describe_counter MODEL_COST = "millhand_worker_model_cost_dollars_total", Count, "Money spent on model calls. Label `model`.";
+    describe_counter MODEL_LIMITED = "millhand_worker_model_rate_limited_total", Count, "429 answers of the provider. Label `model`.";
+    describe_histogram LIMITER_WAIT = "millhand_worker_limiter_wait_seconds", Seconds, "Time a job waited for model quota.";
+    describe_counter DOCUMENTS_INGESTED = "millhand_worker_documents_ingested_total", Count, "Documents ingested. Label `outcome`.";
+    describe_histogram STORE_COMMIT = "millhand_store_commit_time_seconds", Seconds, "Time of one group commit, sync included.";
+    describe_histogram STORE_BATCH = "millhand_store_commit_operations_count", Count, "Store operations in one group commit.";
+}
+
+/// The trace id inside a W3C `traceparent`; `None` when it is not one.
+#[must_use]
+pub fn trace_id(traceparent: &str) -> Option<&str> {
+    let mut parts = traceparent.split('-');
+    let (version, trace, span) = (parts.next()?, parts.next()?, parts.next()?);
+    let hex = |text: &str, length| text.len() == length && text.bytes().all(|b| b.is_ascii_hexdigit());
+    (hex(version, 2) && hex(trace, 32) && hex(span, 16) && trace.bytes().any(|b| b != b'0')).then_some(trace)
+}
+
+/// A `traceparent` for work under `parent`'s trace with a new span, or of a new trace.
+#[must_use]
+pub fn child_traceparent(parent: Option<&str>) -> String {
+    let fresh = uuid::Uuid::new_v4().simple().to_string();
+    let trace = parent.and_then(trace_id).unwrap_or(&fresh);
+    let span = &uuid::Uuid::new_v4().simple().to_string()[..16];
+    format!("00-{trace}-{span}-01")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_keeps_the_trace_of_its_parent() {
+        let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let child = child_traceparent(Some(parent));
+        assert_eq!(trace_id(&child), trace_id(parent));
+        assert_ne!(child, parent);
+        assert!(trace_id("00-xyz").is_none());
+        assert!(trace_id(&child_traceparent(Some("junk"))).is_some());
+    }
+}

@@ -1,0 +1,1 @@
+//! Language: how text becomes terms, words and sentences. Pure.

@@ -1,0 +1,323 @@
+//! One attempt at a job: its journal and its way to the log.
+//!
+//! A pipeline writes events with [`Attempt::emit`]; an appender sends them to the store as they come.
+//! While one append is in flight the next events gather, so a quiet system adds no delay and a busy
+//! one batches by itself.
+
+use std::collections::{HashMap, HashSet};
+use std::future::Future;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::sync::watch;
+
+use millhand_common::crash;
+use millhand_common::model::{EventBody, Job, JobError, OutputFold, StepKind};
+use millhand_common::ports::{Appended, JobStore, Lease, Run, StoreError};
+
+/// Events that may wait for the appender before `emit` waits too.
+const MAX_PENDING: usize = 1024;
+/// How often an append whose outcome is unknown is tried again: it is idempotent.
+const APPEND_RETRY: Duration = Duration::from_millis(200);
+
+/// The attempt has to end: its lease, its deadline or its process does. Nothing it writes counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the attempt was stopped")]
+pub struct Stopped;
+
+/// Why a pipeline did not reach a terminal state by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+    /// Worth another attempt, not before `after` from now.
+    #[error("{error:?}")]
+    Retry { error: JobError, after: Option<Duration> },
+    /// No attempt would do better.
+    #[error("{0:?}")]
+    Fatal(JobError),
+}
+
+/// Whether a step's work is to be done.
+pub enum Begun {
+    /// An earlier attempt finished it: this is its result.
+    Replay(Value),
+    Run,
+}
+
+/// One worker's run of a job.
+pub struct Attempt {
+    job: Job,
+    lease: Lease,
+    deadline: Instant,
+    /// Results of steps that earlier attempts finished.
+    finished: HashMap<String, Value>,
+    /// Steps that earlier attempts began and did not finish.
+    in_doubt: HashSet<String>,
+    out: Mutex<Out>,
+    /// Counts emitted events; the appender waits for it to grow.
+    emitted: watch::Sender<u64>,
+    /// Counts events that are durable; [`Self::flush`] waits for it.
+    durable: watch::Sender<Durable>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Durable {
+    count: u64,
+    stopped: bool,
+}
+
+struct Out {
+    pending: Vec<EventBody>,
+    emitted: u64,
+    next_seq: u64,
+    fold: OutputFold,
+}
+
+impl Attempt {
+    /// The attempt that a claim began.
+    #[must_use]
+    pub fn new(run: Run) -> Self {
+        let mut finished = HashMap::new();
+        let mut in_doubt = HashSet::new();
+        for body in run.log.iter().filter_map(|event| event.body()) {
+            match body {
+                EventBody::StepStarted { key, .. } => {
+                    in_doubt.insert(key);
+                }
+                EventBody::StepCompleted { key, result, .. } => {
+                    in_doubt.remove(&key);
+                    finished.insert(key, result);
+                }
+                _ => {}
+            }
+        }
+        let left = run.job.expires_at.since(millhand_common::model::Timestamp::now());
+        Self {
+            deadline: Instant::now() + left,
+            finished,
+            in_doubt,
+            out: Mutex::new(Out {
+                pending: Vec::new(),
+                emitted: 0,
+                next_seq: run.job.last_seq + 1,
+                fold: OutputFold::default(),
+            }),
+            emitted: watch::Sender::new(0),
+            durable: watch::Sender::new(Durable { count: 0, stopped: false }),
+            job: run.job,
+            lease: run.lease,
+        }
+    }
+
+    #[must_use]
+    pub fn job(&self) -> &Job {
+        &self.job
+    }
+
+    #[must_use]
+    pub fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    /// When the job ends, on this machine's monotonic clock.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// What is left until the deadline.
+    #[must_use]
+    pub fn time_left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// Text and citations emitted by this attempt so far.
+    #[must_use]
+    pub fn output(&self) -> OutputFold {
+        self.out().fold.clone()
+    }
+
+    /// Writes an event. It is durable and shown some time later, in order; [`Self::flush`] waits for
+    /// that. Waits while too many events are pending. May be dropped: the event was taken or not.
+    pub async fn emit(&self, event: EventBody) -> Result<(), Stopped> {
+        let mut durable = self.durable.subscribe();
+        loop {
+            if durable.borrow_and_update().stopped {
+                return Err(Stopped);
+            }
+            {
+                let mut out = self.out();
+                if out.pending.len() < MAX_PENDING {
+                    out.fold.push(&event);
+                    out.pending.push(event);
+                    out.emitted += 1;
+                    let count = out.emitted;
+                    drop(out);
+                    self.emitted.send_replace(count);
+                    return Ok(());
+                }
+            }
+            durable.changed().await.map_err(|_| Stopped)?;
+        }
+    }
+
+    /// Waits until everything emitted so far is durable.
+    pub async fn flush(&self) -> Result<(), Stopped> {
+        let target = self.out().emitted;
+        let mut durable = self.durable.subscribe();
+        let state = *durable.wait_for(|now| now.stopped || now.count >= target).await.map_err(|_| Stopped)?;
+        if state.count >= target { Ok(()) } else { Err(Stopped) }
+    }
+
+    /// Begins a step: replays the result of an earlier attempt, or says durably that the work is
+    /// about to be done. After `Run` the caller works and then calls [`Self::complete`].
+    pub async fn begin(&self, key: &str, kind: StepKind) -> Result<Begun, Stopped> {
+        if let Some(result) = self.finished.get(key) {
+            let completed = EventBody::StepCompleted {
+                key: key.to_owned(),
+                kind,
+                result: result.clone(),
+                replayed: true,
+            };
+            self.emit(completed).await?;
+            return Ok(Begun::Replay(result.clone()));
+        }
+        let in_doubt = self.in_doubt.contains(key);
+        self.emit(EventBody::StepStarted { key: key.to_owned(), kind, in_doubt }).await?;
+        self.flush().await?;
+        crash::point("step.started");
+        Ok(Begun::Run)
+    }
+
+    /// Journals the result of a step: a later attempt will not do it again.
+    pub async fn complete(&self, key: &str, kind: StepKind, result: Value) -> Result<(), Stopped> {
+        self.emit(EventBody::StepCompleted { key: key.to_owned(), kind, result, replayed: false }).await?;
+        crash::point("step.completed");
+        Ok(())
+    }
+
+    /// A whole step whose work is one future. A failed work is not journaled.
+    pub async fn step<T, W>(&self, key: &str, kind: StepKind, work: W) -> Result<T, Failure>
+    where
+        T: Serialize + DeserializeOwned,
+        W: Future<Output = Result<T, Failure>>,
+    {
+        if let Begun::Replay(result) = self.begin(key, kind).await? {
+            return serde_json::from_value(result)
+                .map_err(|err| Failure::Fatal(JobError::new("journal_unreadable", err.to_string(), false)));
+        }
+        let result = work.await?;
+        let value = serde_json::to_value(&result).expect("step results are plain data");
+        self.complete(key, kind, value).await?;
+        Ok(result)
+    }
+
+    /// Sends what is emitted to the store until the attempt is stopped or fenced. Run beside the
+    /// pipeline; dropping it between appends loses nothing ([`Self::take_tail`] has the rest), so
+    /// stop it with `enough`, never by dropping it in the middle.
+    pub async fn append_to(&self, store: &dyn JobStore, enough: &tokio_util::sync::CancellationToken) {
+        let mut emitted = self.emitted.subscribe();
+        loop {
+            let (first_seq, count, batch) = {
+                let mut out = self.out();
+                let count = out.emitted;
+                let batch = coalesce(std::mem::take(&mut out.pending));
+                let first_seq = out.next_seq;
+                out.next_seq += batch.len() as u64;
+                (first_seq, count, batch)
+            };
+            if batch.is_empty() {
+                // Cancel-safe: both branches only wait.
+                tokio::select! {
+                    biased;
+                    () = enough.cancelled() => return,
+                    changed = emitted.wait_for(|now| *now > count) => if changed.is_err() { return },
+                }
+                continue;
+            }
+            if !self.append(store, first_seq, batch).await {
+                self.stop();
+                return;
+            }
+            crash::point("tokens.appended");
+            self.durable.send_modify(|durable| durable.count = count);
+            if enough.is_cancelled() {
+                return;
+            }
+        }
+    }
+
+    /// True when the batch is durable, false when the lease is lost.
+    async fn append(&self, store: &dyn JobStore, first_seq: u64, batch: Vec<EventBody>) -> bool {
+        let mut unsent = batch;
+        let mut first = first_seq;
+        loop {
+            match store.append(&self.lease, first, unsent.clone()).await {
+                Ok(Appended::Ok | Appended::Duplicate) => return true,
+                Ok(Appended::Behind(last)) if last + 1 > first && last + 1 < first + unsent.len() as u64 => {
+                    let skip = usize::try_from(last + 1 - first).unwrap_or(usize::MAX);
+                    unsent.drain(..skip.min(unsent.len()));
+                    first = last + 1;
+                }
+                Ok(Appended::Behind(_) | Appended::Fenced) => return false,
+                Err(StoreError::Full | StoreError::Unreachable(_)) if self.time_left() > Duration::ZERO => {
+                    tokio::time::sleep(APPEND_RETRY).await;
+                }
+                Err(_) => return false,
+            }
+            if self.durable.borrow().stopped {
+                return false;
+            }
+        }
+    }
+
+    /// Ends the attempt: whatever is emitted from now on is refused.
+    pub fn stop(&self) {
+        self.durable.send_modify(|durable| durable.stopped = true);
+    }
+
+    /// Whether [`Self::stop`] was called.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.durable.borrow().stopped
+    }
+
+    /// Completes when the attempt is stopped. Cancel-safe.
+    pub async fn stopped(&self) {
+        // An error means the sender is gone, which needs `self` to be gone.
+        let _ = self.durable.subscribe().wait_for(|now| now.stopped).await;
+    }
+
+    /// What was emitted and not sent, with the `seq` of its first event: the tail of the close.
+    #[must_use]
+    pub fn take_tail(&self) -> (u64, Vec<EventBody>) {
+        let mut out = self.out();
+        let tail = coalesce(std::mem::take(&mut out.pending));
+        let first_seq = out.next_seq;
+        out.next_seq += tail.len() as u64;
+        (first_seq, tail)
+    }
+
+    fn out(&self) -> MutexGuard<'_, Out> {
+        self.out.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Neighbouring deltas become one.
+fn coalesce(events: Vec<EventBody>) -> Vec<EventBody> {
+    let mut merged: Vec<EventBody> = Vec::with_capacity(events.len());
+    for event in events {
+        if let (Some(EventBody::OutputTextDelta { text: last }), EventBody::OutputTextDelta { text }) =
+            (merged.last_mut(), &event)
+        {
+            last.push_str(text);
+        } else {
+            merged.push(event);
+        }
+    }
+    merged
+}
