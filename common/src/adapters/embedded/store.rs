@@ -1,0 +1,387 @@
+//! The truth about jobs, on disk: [`JobStore`], [`JobReader`] and [`Conversations`] over one SQLite
+//! file and one writer thread.
+
+mod accept;
+mod append;
+mod claim;
+mod close;
+mod conversations;
+mod letters;
+mod reader;
+mod record;
+mod remove;
+mod state;
+mod sweep;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rusqlite::Connection;
+
+use crate::model::{EventBody, JobId, Lane, TenantId, Terminal, Timestamp, WaitReason, WorkerId};
+use crate::ports::{
+    Accept, Accepted, Appended, By, Cancelled, Claim, Claimed, Closed, DeadLetter, JobStore, LaneDepth,
+    Lease, Released, Renewed, Replayed, Run, StoreError, SweepReport, WorkerInfo, WorkerSignal,
+};
+
+use super::clock::Clock;
+use super::engine::{Engine, Fault, Need, Tx, store_error, wal_path};
+use super::folder::{Folder, OpenError};
+use super::hub::Hub;
+use super::reserve::Reserve;
+use super::{schema, wal};
+
+use reader::Readers;
+pub(super) use state::State;
+
+/// Files up to this size are checked whole at every start; of larger ones the live jobs are.
+const CHECK_WHOLE_BYTES: u64 = 128 << 20;
+
+/// How the store keeps things.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    pub clock: Clock,
+    /// Jobs are removed this long after their end.
+    pub keep_jobs: Duration,
+    /// Logs are removed this long after the end of their job.
+    pub keep_events: Duration,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            clock: Clock::system(),
+            keep_jobs: Duration::from_secs(7 * 24 * 3600),
+            keep_events: Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
+/// The embedded store. Dropping the last clone finishes what was queued and closes the file.
+pub struct EmbeddedStore {
+    engine: Engine,
+    readers: Arc<Readers>,
+    hub: Arc<Hub>,
+    options: StoreOptions,
+    file: PathBuf,
+    /// The lock on the folder lives as long as the store.
+    _folder: Arc<Folder>,
+}
+
+impl EmbeddedStore {
+    /// Opens the store of a folder: repairs a torn tail, refuses damage anywhere else, and voids
+    /// every lease of an earlier process.
+    pub fn open(folder: &Arc<Folder>, options: StoreOptions) -> Result<Arc<Self>, OpenError> {
+        let file = folder.jobs_file();
+        check_wal(&file)?;
+        let failed = |err: rusqlite::Error| match store_error(&err) {
+            StoreError::Damaged(what) => OpenError::Damaged { place: file.display().to_string(), what },
+            _ => OpenError::Database { path: file.clone(), reason: err.to_string() },
+        };
+        let db = Connection::open(&file).map_err(failed)?;
+        db.set_prepared_statement_cache_capacity(64);
+        db.execute_batch(schema::PRAGMAS).map_err(failed)?;
+        db.execute_batch(schema::TABLES).map_err(failed)?;
+        db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").map_err(failed)?;
+        record::check(&db, &file, CHECK_WHOLE_BYTES)?;
+        let state = State::load(&db).map_err(failed)?;
+        let hub = Arc::new(Hub::new());
+        hub.due_at(state.next_due());
+        let reserve = Reserve::open(folder.path());
+        let engine = Engine::start(db, file.clone(), state, options.clock.clone(), Arc::clone(&hub), reserve);
+        Ok(Arc::new(Self {
+            engine,
+            readers: Arc::new(Readers::new(&file)),
+            hub,
+            options,
+            file,
+            _folder: Arc::clone(folder),
+        }))
+    }
+
+    /// Copies everything as of one moment into a new file, while the store goes on. Blocks: run it
+    /// off the async threads.
+    pub fn backup_to(&self, target: &Path) -> Result<(), StoreError> {
+        let copy = || -> rusqlite::Result<()> {
+            let db = Connection::open(&self.file)?;
+            db.execute("VACUUM INTO ?1", [target.to_string_lossy()])?;
+            Ok(())
+        };
+        copy().map_err(|err| store_error(&err))
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        operation: impl FnOnce(&mut Tx<'_>) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.engine.run(Need::Always, operation).await
+    }
+}
+
+fn check_wal(file: &Path) -> Result<(), OpenError> {
+    let log = wal_path(file);
+    match wal::check(&log).map_err(OpenError::io(&log))? {
+        wal::Wal::Sound => Ok(()),
+        wal::Wal::TornTail { offset } => {
+            tracing::warn!(file = %log.display(), offset, "the last, unacknowledged write was torn: dropped");
+            Ok(())
+        }
+        wal::Wal::Damaged { offset } => Err(OpenError::Damaged {
+            place: format!("{} at byte {offset}", log.display()),
+            what: "a checksum is wrong and later writes follow".to_owned(),
+        }),
+    }
+}
+
+#[async_trait]
+impl JobStore for EmbeddedStore {
+    async fn accept(&self, accept: Accept) -> Result<Accepted, StoreError> {
+        self.engine.run(Need::Room, move |tx| accept::accept(tx, &accept)).await
+    }
+
+    async fn hinted(&self, jobs: &[(TenantId, JobId)]) -> Result<(), StoreError> {
+        let jobs: Vec<JobId> = jobs.iter().map(|(_, job)| *job).collect();
+        self.run(move |tx| {
+            for job in jobs {
+                tx.state.hinted(job);
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn claim(&self, tenant: &TenantId, job: JobId, claim: Claim) -> Result<Claimed, StoreError> {
+        let tenant = tenant.clone();
+        let claimed = self.run(move |tx| claim::claim(tx, Some(&tenant), job, claim)).await;
+        crate::crash::point("claim.committed");
+        claimed
+    }
+
+    async fn claim_due(&self, lane: Lane, claim: Claim) -> Result<Option<Run>, StoreError> {
+        if self.hub.due().borrow().is_none_or(|at| at > self.options.clock.now()) {
+            return Ok(None);
+        }
+        let run = self.run(move |tx| claim::claim_due(tx, lane, claim)).await;
+        crate::crash::point("claim.committed");
+        run
+    }
+
+    async fn due(&self) {
+        let mut due = self.hub.due();
+        loop {
+            let at = *due.borrow_and_update();
+            let wait = async {
+                match at {
+                    Some(at) => self.options.clock.sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            // Cancel-safe: both branches only wait.
+            tokio::select! {
+                () = wait => return,
+                changed = due.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    async fn challenge(&self, tenant: &TenantId, job: JobId) -> Result<(), StoreError> {
+        let tenant = tenant.clone();
+        self.run(move |tx| {
+            claim::challenge(tx, &tenant, job);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn renew(&self, lease: &Lease) -> Result<Renewed, StoreError> {
+        let lease = lease.clone();
+        self.run(move |tx| Ok(claim::renew(tx, &lease))).await
+    }
+
+    async fn append(
+        &self,
+        lease: &Lease,
+        first_seq: u64,
+        events: Vec<EventBody>,
+    ) -> Result<Appended, StoreError> {
+        let lease = lease.clone();
+        // Turned into text here, off the writer thread.
+        let events: Vec<_> = events.iter().map(EventBody::parts).collect();
+        self.run(move |tx| append::append(tx, &lease, first_seq, events)).await
+    }
+
+    async fn release(
+        &self,
+        lease: &Lease,
+        not_before: Option<Timestamp>,
+        reason: WaitReason,
+    ) -> Result<Released, StoreError> {
+        let lease = lease.clone();
+        let released = self.run(move |tx| append::release(tx, &lease, not_before, reason)).await;
+        crate::crash::point("drain.released");
+        released
+    }
+
+    async fn close(
+        &self,
+        tenant: &TenantId,
+        job: JobId,
+        by: By,
+        terminal: Terminal,
+    ) -> Result<Closed, StoreError> {
+        let tenant = tenant.clone();
+        crate::crash::point("close.before_commit");
+        let closed = self.run(move |tx| close::close(tx, &tenant, job, by, terminal)).await;
+        crate::crash::point("close.committed");
+        closed
+    }
+
+    async fn cancel(&self, tenant: &TenantId, job: JobId) -> Result<Cancelled, StoreError> {
+        let tenant = tenant.clone();
+        self.run(move |tx| close::cancel(tx, &tenant, job)).await
+    }
+
+    async fn present(&self, worker: &WorkerInfo) -> Result<(), StoreError> {
+        let worker = worker.clone();
+        self.run(move |tx| {
+            tx.state.present(worker, tx.now);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn signal(&self, worker: WorkerId) -> WorkerSignal {
+        self.hub.signal(worker).await
+    }
+
+    async fn sweep(&self) -> Result<SweepReport, StoreError> {
+        let (keep_jobs, keep_events) = (self.options.keep_jobs, self.options.keep_events);
+        let (report, absent) = self.run(move |tx| sweep::sweep(tx, keep_jobs, keep_events)).await?;
+        for worker in absent {
+            self.hub.forget(worker);
+        }
+        Ok(report)
+    }
+
+    async fn stamp(&self) -> Result<u64, StoreError> {
+        self.run(|tx| {
+            let version = tx.state.next_version(tx.now);
+            tx.db
+                .prepare_cached("INSERT OR REPLACE INTO meta (key, value) VALUES ('stamp', ?1)")?
+                .execute([version])?;
+            Ok(version)
+        })
+        .await
+    }
+
+    async fn delete(&self, tenant: &TenantId, job: JobId) -> Result<bool, StoreError> {
+        let tenant = tenant.clone();
+        self.run(move |tx| remove::delete_job(tx, &tenant, job)).await
+    }
+
+    async fn depth(&self) -> Result<Vec<LaneDepth>, StoreError> {
+        self.run(|tx| Ok(tx.state.depth(tx.now))).await
+    }
+
+    async fn workers(&self) -> Result<Vec<WorkerInfo>, StoreError> {
+        self.run(|tx| Ok(tx.state.workers(tx.now))).await
+    }
+
+    async fn dead_letters(&self, limit: usize, before: Option<JobId>) -> Result<Vec<DeadLetter>, StoreError> {
+        self.readers.with(move |db| letters::list(db, limit, before)).await
+    }
+
+    async fn replay(&self, job: JobId) -> Result<Replayed, StoreError> {
+        self.engine.run(Need::Room, move |tx| letters::replay(tx, job)).await
+    }
+
+    async fn drop_dead_letter(&self, job: JobId) -> Result<bool, StoreError> {
+        self.run(move |tx| letters::drop_letter(tx, job)).await
+    }
+
+    async fn ready(&self) -> Result<(), StoreError> {
+        self.run(|_| Ok(())).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::follow::Follower;
+    use crate::model::{AgentName, JobInput, JobSpec, Message, OnBusy, Output, Role, Status};
+    use crate::ports::{Conversations, JobReader, Lookup};
+
+    fn question(text: &str) -> Accept {
+        let message = Message { role: Role::User, content: text.to_owned() };
+        let spec = JobSpec {
+            id: JobId::new(),
+            tenant: TenantId::default(),
+            input: JobInput::Chat { messages: vec![message] },
+            agent: AgentName::rag(),
+            lane: Lane::Interactive,
+            conversation_id: Some(crate::model::ConversationId::new()),
+            collection: None,
+            filter: None,
+            deadline: Duration::from_secs(120),
+            not_before: None,
+            max_output_tokens: None,
+            metadata: None,
+            replay_of: None,
+            traceparent: None,
+        };
+        Accept { spec, known_conversation: false, on_busy: OnBusy::Enqueue, idempotency: None }
+    }
+
+    #[tokio::test]
+    async fn a_job_lives_through_a_reopened_store_and_its_reader_misses_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Arc::new(Folder::open(dir.path()).unwrap());
+        let store = EmbeddedStore::open(&folder, StoreOptions::default()).unwrap();
+        let tenant = TenantId::default();
+        let accept = question("谁建了磨坊?");
+        let id = accept.spec.id;
+        let conversation = accept.spec.conversation_id.unwrap();
+        assert!(matches!(store.accept(accept.clone()).await.unwrap(), Accepted::Created(_)));
+        assert!(matches!(store.accept(accept).await.unwrap(), Accepted::Existing(_)));
+        let worker = WorkerId::new();
+        let Claimed::Run(first) = store.claim(&tenant, id, Claim::new(worker)).await.unwrap() else {
+            panic!("a queued job is claimed")
+        };
+        assert!(matches!(store.claim(&tenant, id, Claim::new(worker)).await.unwrap(), Claimed::Busy));
+        drop(store);
+
+        let store = EmbeddedStore::open(&folder, StoreOptions::default()).unwrap();
+        store.due().await;
+        let run = store.claim_due(Lane::Interactive, Claim::new(worker)).await.unwrap().unwrap();
+        assert_eq!((run.job.attempt, run.job.deaths), (2, 1));
+        let delta = vec![EventBody::OutputTextDelta { text: "答案".to_owned() }];
+        let seq = run.job.last_seq + 1;
+        assert_eq!(store.append(&first.lease, seq, delta.clone()).await.unwrap(), Appended::Fenced);
+        let reader: Arc<dyn JobReader> = store.clone();
+        let mut follower = Follower::new(reader, tenant.clone(), id, 0);
+        for seq in 1..=3 {
+            assert_eq!(follower.next().await.unwrap().unwrap().seq, seq);
+        }
+        assert_eq!(store.append(&run.lease, seq, delta.clone()).await.unwrap(), Appended::Ok);
+        assert_eq!(store.append(&run.lease, seq, delta).await.unwrap(), Appended::Duplicate);
+        assert_eq!(follower.next().await.unwrap().unwrap().kind, "output_text.delta");
+        let terminal = Terminal {
+            output: Some(Output::Answer { text: "答案".to_owned(), answered: true, citations: Vec::new() }),
+            ..Terminal::bare(Status::Completed)
+        };
+        let by = By::Owner { epoch: run.lease.epoch, first_seq: seq + 1, tail: Vec::new() };
+        assert_eq!(store.close(&tenant, id, by, terminal).await.unwrap(), Closed::Ok);
+        assert_eq!(follower.next().await.unwrap().unwrap().kind, "job.completed");
+        assert!(follower.next().await.unwrap().is_none());
+        let Lookup::Found(job) = JobReader::get(&*store, &tenant, id).await.unwrap() else {
+            panic!("the job is kept")
+        };
+        assert_eq!((job.status, job.last_seq), (Status::Completed, 5));
+        let history = store.history(&tenant, conversation, 10).await.unwrap();
+        assert_eq!(history.len(), 2);
+        assert!(JobStore::delete(&*store, &tenant, id).await.unwrap());
+        assert_eq!(JobReader::get(&*store, &tenant, id).await.unwrap(), Lookup::Gone);
+    }
+}

@@ -1,0 +1,159 @@
+//! Who runs a job: claims, challenges, renewals.
+
+use rusqlite::params;
+
+use crate::model::{EventBody, JobError, JobId, Lane, Status, TenantId, Terminal};
+use crate::ports::{Claim, Claimed, Lease, Renewed, Run, WorkerSignal};
+use crate::telemetry;
+
+use super::super::engine::{Fault, Tx};
+use super::append::{owned_last_seq, write};
+use super::close::{end, end_at_deadline};
+use super::record;
+use super::state::Held;
+
+/// `tenant` is `None` where the store itself chose the job.
+pub(super) fn claim(
+    tx: &mut Tx<'_>,
+    tenant: Option<&TenantId>,
+    id: JobId,
+    claim: Claim,
+) -> Result<Claimed, Fault> {
+    let now = tx.now;
+    let Some(live) = tx.state.get(id).filter(|live| tenant.is_none_or(|tenant| live.tenant == *tenant))
+    else {
+        return Ok(Claimed::Done);
+    };
+    let takeover = match live.lease {
+        Some(_) if live.op == Some(claim.op) => return run(tx, id).map(Claimed::Run),
+        Some(held) if held.is_live(now) => return Ok(Claimed::Busy),
+        held => held,
+    };
+    if live.expires_at <= now {
+        end_at_deadline(tx, id)?;
+        return Ok(Claimed::Done);
+    }
+    if live.cancel_requested {
+        end(tx, id, Vec::new(), Terminal::bare(Status::Cancelled))?;
+        return Ok(Claimed::Done);
+    }
+    if live.not_before.is_some_and(|at| at > now) || live.ready_at > now || !tx.state.is_head(id) {
+        return Ok(Claimed::Waiting);
+    }
+    if takeover.is_some() && !died(tx, id)? {
+        return Ok(Claimed::Done);
+    }
+    start(tx, id, claim, takeover)?;
+    run(tx, id).map(Claimed::Run)
+}
+
+/// Counts a death; false when the job is poison and is now failed.
+fn died(tx: &mut Tx<'_>, id: JobId) -> Result<bool, Fault> {
+    let Some(live) = tx.state.get_mut(id) else { return Ok(false) };
+    live.deaths += 1;
+    let (version, deaths) = (live.version, live.deaths);
+    tx.after.count(|| metrics::counter!(telemetry::TAKEOVERS).increment(1));
+    tx.db
+        .prepare_cached("UPDATE jobs SET deaths = ?2 WHERE version = ?1")?
+        .execute(params![version, deaths])?;
+    if deaths < Lease::MAX_DEATHS {
+        return Ok(true);
+    }
+    let message =
+        format!("the worker that ran this job died {deaths} times; the job is kept in the dead letters");
+    end(tx, id, Vec::new(), Terminal::failed(JobError::new("poison", message, false)))?;
+    Ok(false)
+}
+
+fn start(tx: &mut Tx<'_>, id: JobId, claim: Claim, takeover: Option<Held>) -> Result<(), Fault> {
+    tx.state.not_due(id);
+    let now = tx.now;
+    let Some(live) = tx.state.get_mut(id) else { return Ok(()) };
+    let first = !live.started;
+    live.epoch += 1;
+    live.attempt += 1;
+    live.started = true;
+    live.op = Some(claim.op);
+    live.lease =
+        Some(Held { owner: Some(claim.owner), until: now + Lease::TTL, challenged: None, obey_by: None });
+    let (tenant, created_at) = (live.tenant.clone(), live.created_at);
+    tx.db
+        .prepare_cached(
+            "UPDATE jobs SET status = 1, epoch = ?2, attempt = ?3, op = ?4, wait = NULL,
+                             started_at = coalesce(started_at, ?5)
+             WHERE version = ?1",
+        )?
+        .execute(params![live.version, live.epoch, live.attempt, claim.op, now.as_millis()])?;
+    let body = EventBody::AttemptStarted { attempt: live.attempt, worker: claim.owner };
+    write(tx, id, body.parts())?;
+    if takeover.is_none_or(|held| held.owner.is_none()) {
+        tx.state.starts_running(&tenant);
+    }
+    if first {
+        let waited = now.since(created_at);
+        tx.after.count(move || metrics::histogram!(telemetry::QUEUE_TIME).record(waited.as_secs_f64()));
+    }
+    Ok(())
+}
+
+fn run(tx: &mut Tx<'_>, id: JobId) -> Result<Box<Run>, Fault> {
+    let live = tx.state.get(id).expect("a job just claimed is live");
+    let lease = Lease { tenant: live.tenant.clone(), job: id, epoch: live.epoch };
+    let version = live.version;
+    let job = record::read_job(tx.db, version)?;
+    let log = record::whole_log(tx.db, id, version)?;
+    Ok(Box::new(Run { job, lease, log }))
+}
+
+pub(super) fn claim_due(tx: &mut Tx<'_>, lane: Lane, by: Claim) -> Result<Option<Run>, Fault> {
+    tx.state.ripen(tx.now);
+    while let Some(id) = tx.state.next_ready(lane) {
+        tx.state.not_due(id);
+        if let Claimed::Run(run) = claim(tx, None, id, by)? {
+            return Ok(Some(*run));
+        }
+        // Busy: its lease is watched. Waiting: it becomes due when its turn comes.
+    }
+    Ok(None)
+}
+
+pub(super) fn challenge(tx: &mut Tx<'_>, tenant: &TenantId, id: JobId) {
+    let now = tx.now;
+    let Some(live) = tx.state.get_mut(id).filter(|live| live.tenant == *tenant) else { return };
+    let epoch = live.epoch;
+    if let Some(held) = &mut live.lease
+        && held.is_live(now)
+        && held.challenged.is_none()
+        && let Some(owner) = held.owner
+    {
+        held.challenged = Some(now + Lease::CHALLENGE);
+        let until = now + Lease::CHALLENGE;
+        tx.after.signal(owner, WorkerSignal::Challenge(Lease { tenant: tenant.clone(), job: id, epoch }));
+        // Due when the challenge runs out: a claim before that answers Busy.
+        tx.state.make_due(id, until);
+    }
+}
+
+pub(super) fn renew(tx: &mut Tx<'_>, lease: &Lease) -> Renewed {
+    if owned_last_seq(tx, lease).is_none() {
+        return Renewed::Fenced;
+    }
+    let now = tx.now;
+    let Some(live) = tx.state.get_mut(lease.job) else { return Renewed::Fenced };
+    let (expires_at, cancel) = (live.expires_at, live.cancel_requested);
+    if let Some(held) = &mut live.lease {
+        if !held.is_live(now) {
+            return Renewed::Fenced;
+        }
+        held.until = now + Lease::TTL;
+        held.challenged = None;
+    }
+    tx.state.not_due(lease.job);
+    if expires_at <= now {
+        Renewed::Expired
+    } else if cancel {
+        Renewed::CancelRequested
+    } else {
+        Renewed::Ok
+    }
+}

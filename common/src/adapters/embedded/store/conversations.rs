@@ -1,0 +1,179 @@
+//! Conversations: their history is what their finished jobs hold, so it is never written twice.
+
+use async_trait::async_trait;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::model::{ConversationId, Job, JobInput, Message, Output, Role, TenantId, Timestamp};
+use crate::ports::{Conversation, Conversations, Lookup, Page, StoreError, StoredMessage};
+
+use super::reader::missing;
+use super::{EmbeddedStore, record, remove};
+
+const CONVERSATION: &str =
+    "id, created_at, (SELECT count(*) FROM jobs WHERE conversation = conversations.id)";
+
+fn conversation(row: &rusqlite::Row<'_>) -> rusqlite::Result<Conversation> {
+    Ok(Conversation {
+        id: ConversationId::from_uuid(row.get(0)?),
+        created_at: Timestamp::from_millis(row.get(1)?),
+        jobs: row.get(2)?,
+    })
+}
+
+fn find(db: &Connection, tenant: &TenantId, id: ConversationId) -> rusqlite::Result<Option<Conversation>> {
+    db.prepare_cached(&format!("SELECT {CONVERSATION} FROM conversations WHERE id = ?1 AND tenant = ?2"))?
+        .query_row(params![id.uuid(), tenant.as_str()], conversation)
+        .optional()
+}
+
+/// Jobs whose messages are history (completed, incomplete), numbered after `after`.
+fn told(
+    db: &Connection,
+    id: ConversationId,
+    after: u64,
+    limit: usize,
+    newest_first: bool,
+) -> rusqlite::Result<Vec<Job>> {
+    let order = if newest_first { "DESC" } else { "ASC" };
+    db.prepare_cached(&format!(
+        "SELECT {} FROM jobs WHERE conversation = ?1 AND version >= ?2 AND status IN (2, 3)
+         ORDER BY version {order} LIMIT ?3",
+        record::JOB
+    ))?
+    .query_map(params![id.uuid(), after, limit], record::job)?
+    .collect()
+}
+
+/// What was said in one job: its input, then its answer.
+fn messages_of(job: &Job) -> Vec<StoredMessage> {
+    let asked = match &job.spec.input {
+        JobInput::Chat { messages } => messages.as_slice(),
+        JobInput::Ingest { .. } => &[],
+    };
+    let answer = match &job.output {
+        Some(Output::Answer { text, .. }) => Some(Message { role: Role::Assistant, content: text.clone() }),
+        _ => None,
+    };
+    let answered_at = job.finished_at.unwrap_or(job.created_at);
+    asked
+        .iter()
+        .map(|message| (message.clone(), job.created_at))
+        .chain(answer.map(|message| (message, answered_at)))
+        .map(|(message, created_at)| StoredMessage { message, job_id: job.spec.id, created_at })
+        .collect()
+}
+
+#[async_trait]
+impl Conversations for EmbeddedStore {
+    async fn create(&self, tenant: &TenantId, id: ConversationId) -> Result<Conversation, StoreError> {
+        let tenant = tenant.clone();
+        self.run(move |tx| {
+            tx.db
+                .prepare_cached(
+                    "INSERT OR IGNORE INTO conversations (id, tenant, created_at) VALUES (?1, ?2, ?3)",
+                )?
+                .execute(params![id.uuid(), tenant.as_str(), tx.now.as_millis()])?;
+            let made = find(tx.db, &tenant, id)?;
+            Ok(made.unwrap_or(Conversation { id, created_at: tx.now, jobs: 0 }))
+        })
+        .await
+    }
+
+    async fn get(&self, tenant: &TenantId, id: ConversationId) -> Result<Lookup<Conversation>, StoreError> {
+        let tenant = tenant.clone();
+        self.readers
+            .with(move |db| match find(db, &tenant, id)? {
+                Some(found) => Ok(Lookup::Found(found)),
+                None => missing(db, &tenant, id.uuid()),
+            })
+            .await
+    }
+
+    async fn list(
+        &self,
+        tenant: &TenantId,
+        limit: usize,
+        before: Option<ConversationId>,
+    ) -> Result<Page<Conversation>, StoreError> {
+        let tenant = tenant.clone();
+        self.readers
+            .with(move |db| {
+                let mut data: Vec<Conversation> = db
+                    .prepare_cached(&format!(
+                        "SELECT {CONVERSATION} FROM conversations
+                         WHERE tenant = ?1 AND (?2 IS NULL OR id < ?2) ORDER BY id DESC LIMIT ?3"
+                    ))?
+                    .query_map(
+                        params![tenant.as_str(), before.map(ConversationId::uuid), limit + 1],
+                        conversation,
+                    )?
+                    .collect::<rusqlite::Result<_>>()?;
+                let more = data.len() > limit;
+                data.truncate(limit);
+                let next = data.last().filter(|_| more).map(|last| last.id.to_string());
+                Ok(Page { data, next })
+            })
+            .await
+    }
+
+    async fn delete(&self, tenant: &TenantId, id: ConversationId) -> Result<bool, StoreError> {
+        let tenant = tenant.clone();
+        self.run(move |tx| remove::delete_conversation(tx, &tenant, id)).await
+    }
+
+    async fn messages(
+        &self,
+        tenant: &TenantId,
+        id: ConversationId,
+        limit: usize,
+        cursor: Option<&str>,
+    ) -> Result<Lookup<Page<StoredMessage>>, StoreError> {
+        let tenant = tenant.clone();
+        // `<job>.<messages of it already seen>`
+        let (from, skip) = cursor
+            .and_then(|cursor| cursor.split_once('.'))
+            .and_then(|(job, seen)| Some((job.parse::<u64>().ok()?, seen.parse::<usize>().ok()?)))
+            .unwrap_or((0, 0));
+        self.readers
+            .with(move |db| {
+                if find(db, &tenant, id)?.is_none() {
+                    return missing(db, &tenant, id.uuid());
+                }
+                let mut data = Vec::new();
+                let mut next = None;
+                'jobs: for job in told(db, id, from, limit + 1, false)? {
+                    let seen = if job.version == from { skip } else { 0 };
+                    for (at, message) in messages_of(&job).into_iter().enumerate().skip(seen) {
+                        if data.len() == limit {
+                            next = Some(format!("{}.{at}", job.version));
+                            break 'jobs;
+                        }
+                        data.push(message);
+                    }
+                }
+                Ok(Lookup::Found(Page { data, next }))
+            })
+            .await
+    }
+
+    async fn history(
+        &self,
+        tenant: &TenantId,
+        id: ConversationId,
+        limit: usize,
+    ) -> Result<Vec<StoredMessage>, StoreError> {
+        let tenant = tenant.clone();
+        self.readers
+            .with(move |db| {
+                if find(db, &tenant, id)?.is_none() {
+                    return Ok(Vec::new());
+                }
+                let mut jobs = told(db, id, 0, limit, true)?;
+                jobs.reverse();
+                let mut messages: Vec<StoredMessage> = jobs.iter().flat_map(messages_of).collect();
+                messages.drain(..messages.len().saturating_sub(limit));
+                Ok(messages)
+            })
+            .await
+    }
+}

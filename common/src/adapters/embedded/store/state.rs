@@ -1,0 +1,396 @@
+//! The live jobs in memory: what the writer needs to decide without reading the disk.
+//!
+//! Everything here is rebuilt from the disk at start, but for leases: those of an earlier process are
+//! void by definition.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use rusqlite::Connection;
+use uuid::Uuid;
+
+use crate::model::{ConversationId, JobId, Lane, Status, TenantId, Timestamp, WorkerId};
+use crate::ports::{LaneDepth, Lease, WorkerInfo};
+
+/// A job that is not terminal.
+#[derive(Clone, Debug)]
+pub(in super::super) struct Live {
+    pub(super) version: u64,
+    pub(super) tenant: TenantId,
+    pub(super) conversation: Option<ConversationId>,
+    pub(super) lane: Lane,
+    pub(super) created_at: Timestamp,
+    pub(super) not_before: Option<Timestamp>,
+    pub(super) expires_at: Timestamp,
+    pub(super) started: bool,
+    pub(super) attempt: u32,
+    pub(super) deaths: u32,
+    pub(super) epoch: u64,
+    /// The claim that made this epoch.
+    pub(super) op: Option<Uuid>,
+    pub(super) last_seq: u64,
+    pub(super) cancel_requested: bool,
+    /// Present while in progress.
+    pub(super) lease: Option<Held>,
+    /// Since when it could start.
+    pub(super) ready_at: Timestamp,
+    due: Due,
+}
+
+/// Who holds a job and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Held {
+    /// `None`: an owner of an earlier process.
+    pub(super) owner: Option<WorkerId>,
+    pub(super) until: Timestamp,
+    /// The owner has to renew by then.
+    pub(super) challenged: Option<Timestamp>,
+    /// The owner has to close the job as cancelled by then.
+    pub(super) obey_by: Option<Timestamp>,
+}
+
+impl Held {
+    pub(super) fn is_live(&self, now: Timestamp) -> bool {
+        self.owner.is_some() && now < self.until && self.challenged.is_none_or(|by| now < by)
+    }
+}
+
+/// A job's place in the due index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Due {
+    No,
+    At(Timestamp),
+    Ready,
+}
+
+#[derive(Default)]
+pub(in super::super) struct State {
+    jobs: HashMap<JobId, Live>,
+    /// Open jobs of each conversation, in order of accept.
+    conversations: HashMap<ConversationId, BTreeSet<(u64, JobId)>>,
+    timers: BTreeSet<(Timestamp, JobId)>,
+    ready: BTreeMap<Lane, BTreeMap<TenantId, BTreeSet<(u64, JobId)>>>,
+    running: HashMap<TenantId, u32>,
+    deadlines: BTreeSet<(Timestamp, JobId)>,
+    workers: HashMap<WorkerId, (WorkerInfo, Timestamp)>,
+    last_version: u64,
+}
+
+impl State {
+    /// What the disk holds: every job in progress lost its owner, every queued one is due.
+    pub(in super::super) fn load(db: &Connection) -> rusqlite::Result<Self> {
+        let mut state = Self {
+            last_version: db.query_row(
+                "SELECT max(coalesce((SELECT max(version) FROM jobs), 0),
+                            coalesce((SELECT value FROM meta WHERE key = 'stamp'), 0))",
+                [],
+                |row| row.get(0),
+            )?,
+            ..Self::default()
+        };
+        let mut statement = db.prepare(
+            "SELECT id, version, tenant, conversation, lane, status, attempt, deaths, epoch, op, not_before,
+                    created_at, expires_at, cancel_requested,
+                    (SELECT max(seq) FROM events WHERE events.job = jobs.version)
+             FROM jobs WHERE finished_at IS NULL ORDER BY version",
+        )?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let id = super::record::job_id(row.get(0)?);
+            let in_progress = row.get::<_, i64>(5)? == super::record::status_code(Status::InProgress);
+            let created_at = Timestamp::from_millis(row.get(11)?);
+            let not_before = row.get::<_, Option<u64>>(10)?.map(Timestamp::from_millis);
+            let live = Live {
+                version: row.get(1)?,
+                tenant: super::record::tenant(row.get(2)?)?,
+                conversation: row.get::<_, Option<Uuid>>(3)?.map(ConversationId::from_uuid),
+                lane: super::record::lane(row.get(4)?),
+                created_at,
+                not_before,
+                expires_at: Timestamp::from_millis(row.get(12)?),
+                started: row.get::<_, u32>(6)? > 0,
+                attempt: row.get(6)?,
+                deaths: row.get(7)?,
+                epoch: row.get(8)?,
+                op: row.get(9)?,
+                last_seq: row.get::<_, Option<u64>>(14)?.unwrap_or(0),
+                cancel_requested: row.get(13)?,
+                lease: in_progress.then_some(Held {
+                    owner: None,
+                    until: Timestamp::from_millis(0),
+                    challenged: None,
+                    obey_by: None,
+                }),
+                ready_at: not_before.unwrap_or(created_at),
+                due: Due::No,
+            };
+            let at = live.ready_at;
+            state.insert(id, live);
+            state.make_due(id, at);
+        }
+        Ok(state)
+    }
+
+    /// Takes over the leases that are still true of jobs read back after a rollback.
+    pub(in super::super) fn with_leases_of(mut self, old: &Self) -> Self {
+        for (id, live) in &mut self.jobs {
+            if let (Some(before), Some(_)) = (old.jobs.get(id), live.lease)
+                && before.epoch == live.epoch
+            {
+                live.lease = before.lease;
+            }
+        }
+        let held: Vec<(JobId, TenantId)> = self
+            .jobs
+            .iter()
+            .filter(|(_, live)| live.lease.is_some_and(|held| held.owner.is_some()))
+            .map(|(id, live)| (*id, live.tenant.clone()))
+            .collect();
+        for (id, tenant) in held {
+            self.not_due(id);
+            *self.running.entry(tenant).or_default() += 1;
+        }
+        self.workers = old.workers.clone();
+        self.last_version = self.last_version.max(old.last_version);
+        self
+    }
+
+    /// Adds an accepted job; it is not due yet.
+    pub(super) fn insert(&mut self, id: JobId, live: Live) {
+        self.deadlines.insert((live.expires_at, id));
+        if let Some(conversation) = live.conversation {
+            self.conversations.entry(conversation).or_default().insert((live.version, id));
+        }
+        self.jobs.insert(id, live);
+    }
+
+    /// A new job's entry, to be completed by the caller's own fields.
+    pub(super) fn new_job(
+        version: u64,
+        spec: &crate::model::JobSpec,
+        created_at: Timestamp,
+        expires_at: Timestamp,
+    ) -> Live {
+        Live {
+            version,
+            tenant: spec.tenant.clone(),
+            conversation: spec.conversation_id,
+            lane: spec.lane,
+            created_at,
+            not_before: spec.not_before,
+            expires_at,
+            started: false,
+            attempt: 0,
+            deaths: 0,
+            epoch: 0,
+            op: None,
+            last_seq: 0,
+            cancel_requested: false,
+            lease: None,
+            ready_at: spec.not_before.unwrap_or(created_at),
+            due: Due::No,
+        }
+    }
+
+    /// Forgets a job that became terminal; answers the next job of its conversation when it was the
+    /// head.
+    pub(super) fn remove(&mut self, id: JobId) -> Option<JobId> {
+        self.not_due(id);
+        let live = self.jobs.remove(&id)?;
+        self.deadlines.remove(&(live.expires_at, id));
+        if live.lease.is_some_and(|held| held.owner.is_some()) {
+            self.stops_running(&live.tenant);
+        }
+        let conversation = live.conversation?;
+        let open = self.conversations.get_mut(&conversation)?;
+        let was_head = open.first() == Some(&(live.version, id));
+        open.remove(&(live.version, id));
+        if open.is_empty() {
+            self.conversations.remove(&conversation);
+            return None;
+        }
+        open.first().filter(|_| was_head).map(|(_, next)| *next)
+    }
+
+    pub(super) fn get(&self, id: JobId) -> Option<&Live> {
+        self.jobs.get(&id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: JobId) -> Option<&mut Live> {
+        self.jobs.get_mut(&id)
+    }
+
+    /// Whether the job is the first open one of its conversation.
+    pub(super) fn is_head(&self, id: JobId) -> bool {
+        let Some(live) = self.jobs.get(&id) else { return false };
+        live.conversation
+            .and_then(|conversation| self.conversations.get(&conversation))
+            .is_none_or(|open| open.first().is_some_and(|(_, head)| *head == id))
+    }
+
+    /// Open jobs of a conversation, in order.
+    pub(super) fn open_jobs(&self, conversation: ConversationId) -> Vec<JobId> {
+        self.conversations
+            .get(&conversation)
+            .map(|open| open.iter().map(|(_, id)| *id).collect())
+            .unwrap_or_default()
+    }
+
+    /// A number above every earlier one, near the store's time in microseconds.
+    pub(super) fn next_version(&mut self, now: Timestamp) -> u64 {
+        self.last_version = (now.as_millis() * 1000).max(self.last_version + 1);
+        self.last_version
+    }
+
+    /// Puts the job into the due index at `at`, replacing its earlier place.
+    pub(super) fn make_due(&mut self, id: JobId, at: Timestamp) {
+        self.not_due(id);
+        if let Some(live) = self.jobs.get_mut(&id) {
+            live.due = Due::At(at);
+            self.timers.insert((at, id));
+        }
+    }
+
+    /// Whether the job has no place in the due index.
+    pub(super) fn is_idle(&self, id: JobId) -> bool {
+        self.jobs.get(&id).is_some_and(|live| live.due == Due::No)
+    }
+
+    pub(super) fn not_due(&mut self, id: JobId) {
+        let Some(live) = self.jobs.get_mut(&id) else { return };
+        match std::mem::replace(&mut live.due, Due::No) {
+            Due::No => {}
+            Due::At(at) => {
+                self.timers.remove(&(at, id));
+            }
+            Due::Ready => {
+                if let Some(tenants) = self.ready.get_mut(&live.lane)
+                    && let Some(jobs) = tenants.get_mut(&live.tenant)
+                {
+                    jobs.remove(&(live.version, id));
+                    if jobs.is_empty() {
+                        tenants.remove(&live.tenant);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The broker holds the hint: the due index waits long enough to notice a lost one.
+    pub(super) fn hinted(&mut self, id: JobId) {
+        let Some(live) = self.jobs.get(&id) else { return };
+        if live.started || live.lease.is_some() {
+            return;
+        }
+        if let Due::At(at) = live.due
+            && at == live.created_at + Lease::HINT_GRACE
+        {
+            let at = live.created_at + HINT_LOST;
+            self.make_due(id, at);
+        }
+    }
+
+    /// Moves jobs whose time has come into the ready order.
+    pub(super) fn ripen(&mut self, now: Timestamp) {
+        while let Some((at, id)) = self.timers.first().copied()
+            && at <= now
+        {
+            self.timers.pop_first();
+            if let Some(live) = self.jobs.get_mut(&id) {
+                live.due = Due::Ready;
+                let tenants = self.ready.entry(live.lane).or_default();
+                tenants.entry(live.tenant.clone()).or_default().insert((live.version, id));
+            }
+        }
+    }
+
+    /// The oldest ready job of the tenant that runs least.
+    pub(super) fn next_ready(&self, lane: Lane) -> Option<JobId> {
+        let tenants = self.ready.get(&lane)?;
+        let running = |tenant: &TenantId| self.running.get(tenant).copied().unwrap_or(0);
+        let oldest = |jobs: &BTreeSet<(u64, JobId)>| jobs.first().copied();
+        tenants
+            .iter()
+            .filter_map(|(tenant, jobs)| oldest(jobs).map(|(version, id)| (running(tenant), version, id)))
+            .min()
+            .map(|(_, _, id)| id)
+    }
+
+    /// When [`Self::next_ready`] may answer: a past moment when it would now.
+    pub(in super::super) fn next_due(&self) -> Option<Timestamp> {
+        if self.ready.values().any(|tenants| !tenants.is_empty()) {
+            return Some(Timestamp::from_millis(0));
+        }
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    pub(super) fn starts_running(&mut self, tenant: &TenantId) {
+        *self.running.entry(tenant.clone()).or_default() += 1;
+    }
+
+    pub(super) fn stops_running(&mut self, tenant: &TenantId) {
+        if let Some(running) = self.running.get_mut(tenant) {
+            *running = running.saturating_sub(1);
+            if *running == 0 {
+                self.running.remove(tenant);
+            }
+        }
+    }
+
+    /// Jobs whose deadline is at or before `moment`.
+    pub(super) fn past_deadline(&self, moment: Timestamp) -> Vec<JobId> {
+        self.deadlines.iter().take_while(|(at, _)| *at <= moment).map(|(_, id)| *id).collect()
+    }
+
+    /// Jobs in progress.
+    pub(super) fn held(&self) -> impl Iterator<Item = (JobId, &Live, Held)> {
+        self.jobs.iter().filter_map(|(id, live)| live.lease.map(|held| (*id, live, held)))
+    }
+
+    pub(super) fn present(&mut self, worker: WorkerInfo, now: Timestamp) {
+        self.workers.insert(worker.id, (worker, now + Lease::PRESENCE_TTL));
+    }
+
+    /// Forgets and answers the workers whose word that they live has run out.
+    pub(super) fn absent(&mut self, now: Timestamp) -> Vec<WorkerId> {
+        let absent: Vec<WorkerId> =
+            self.workers.iter().filter(|(_, (_, until))| *until <= now).map(|(id, _)| *id).collect();
+        for worker in &absent {
+            self.workers.remove(worker);
+        }
+        absent
+    }
+
+    pub(super) fn workers(&self, now: Timestamp) -> Vec<WorkerInfo> {
+        let mut workers: Vec<WorkerInfo> =
+            self.workers.values().filter(|(_, until)| *until > now).map(|(info, _)| info.clone()).collect();
+        workers.sort_by_key(|worker| worker.id);
+        workers
+    }
+
+    pub(super) fn depth(&self, now: Timestamp) -> Vec<LaneDepth> {
+        let mut depths =
+            Lane::ALL.map(|lane| LaneDepth { lane, ready: 0, waiting: 0, running: 0, oldest_ready_ms: 0 });
+        for (id, live) in &self.jobs {
+            let depth = match live.lane {
+                Lane::Interactive => &mut depths[0],
+                Lane::Batch => &mut depths[1],
+            };
+            if live.lease.is_some_and(|held| held.is_live(now)) {
+                depth.running += 1;
+            } else if live.not_before.is_some_and(|at| at > now) || live.ready_at > now || !self.is_head(*id)
+            {
+                depth.waiting += 1;
+            } else {
+                depth.ready += 1;
+                let age = u64::try_from(now.since(live.ready_at).as_millis()).unwrap_or(u64::MAX);
+                depth.oldest_ready_ms = depth.oldest_ready_ms.max(age);
+            }
+        }
+        depths.to_vec()
+    }
+}
+
+/// How long after accept a queued job whose hint was confirmed, and not acted on, becomes due: the
+/// broker may have lost it. A hint that comes later finds the job taken.
+const HINT_LOST: Duration = Duration::from_secs(30);
