@@ -1,0 +1,413 @@
+//! Pulls jobs into free slots, runs them, and drains.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use serde::Deserialize;
+use tokio::sync::{OwnedSemaphorePermit, RwLock, Semaphore};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use millhand_common::crash;
+use millhand_common::model::{JobId, JobInput, Lane, Terminal, UploadId, WorkerId};
+use millhand_common::ports::{
+    Broker, Claim, Claimed, Delivery, Documents, JobStore, Lease, Run, WorkerInfo, WorkerSignal,
+};
+use millhand_common::telemetry;
+
+use crate::Pipeline;
+use crate::attempt::{Attempt, Failure};
+use crate::lease::Orders;
+use crate::run::run_job;
+
+/// Claims of due work under way at a time: more would only find the due index empty.
+const CLAIMS_AT_ONCE: usize = 8;
+/// Every so many pulls the batch lane comes first, so that it never starves.
+const BATCH_FIRST_EVERY: usize = 8;
+/// A store or broker that fails is asked again after this long.
+const PAUSE: Duration = Duration::from_millis(200);
+/// Between two words that this worker lives.
+const PRESENT_EVERY: Duration = Duration::from_secs(1);
+/// How long giving back may take after the drain time-out.
+const GIVE_BACK_TIMEOUT: Duration = Duration::from_secs(5);
+/// A job with this many deaths runs alone in its process.
+const SUSPECT_DEATHS: u32 = 2;
+
+/// `[worker]` of the configuration.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WorkerConfig {
+    /// Jobs that run at a time.
+    pub slots: u32,
+    /// How long a stopping worker lets its jobs finish before it gives them back.
+    ///
+    /// Source: Kubernetes kills a pod 30 s after SIGTERM by default; the rest is for giving back.
+    #[serde(with = "humantime_serde")]
+    pub drain_timeout: Duration,
+}
+
+impl Default for WorkerConfig {
+    fn default() -> Self {
+        Self { slots: 64, drain_timeout: Duration::from_secs(20) }
+    }
+}
+
+/// Takes jobs from the store and the broker, and runs them.
+pub struct Worker {
+    shared: Arc<Shared>,
+    config: WorkerConfig,
+}
+
+struct Shared {
+    id: WorkerId,
+    store: Arc<dyn JobStore>,
+    broker: Arc<dyn Broker>,
+    documents: Option<Arc<dyn Documents>>,
+    pipeline: Arc<dyn Pipeline>,
+    running: Mutex<HashMap<JobId, (u64, Arc<Orders>)>>,
+    running_count: AtomicU32,
+    /// Read by every job, written by a suspect: a suspect has the process to itself.
+    alone: RwLock<()>,
+    /// Suspects claimed here: while there are any, nothing new is pulled.
+    suspects: AtomicUsize,
+    pulls: AtomicUsize,
+    give_up: CancellationToken,
+}
+
+/// Why the puller woke up.
+enum Wake {
+    Due,
+    Hint(Delivery),
+}
+
+impl Worker {
+    /// A worker that is not started yet. `documents` is where uploads of ended ingest jobs are dropped.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn JobStore>,
+        broker: Arc<dyn Broker>,
+        documents: Option<Arc<dyn Documents>>,
+        pipeline: Arc<dyn Pipeline>,
+        config: WorkerConfig,
+    ) -> Self {
+        let shared = Shared {
+            id: WorkerId::new(),
+            store,
+            broker,
+            documents,
+            pipeline,
+            running: Mutex::default(),
+            running_count: AtomicU32::new(0),
+            alone: RwLock::new(()),
+            suspects: AtomicUsize::new(0),
+            pulls: AtomicUsize::new(0),
+            give_up: CancellationToken::new(),
+        };
+        Self { shared: Arc::new(shared), config }
+    }
+
+    /// Runs until `shutdown`, then lets jobs finish for the drain time-out and gives back the rest.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let Self { shared, config } = self;
+        metrics::gauge!(telemetry::WORKER_SLOTS).set(f64::from(config.slots));
+        let slots = Arc::new(Semaphore::new(config.slots as usize));
+        let claims = Arc::new(Semaphore::new(CLAIMS_AT_ONCE));
+        let mut jobs = JoinSet::new();
+        let stopped = CancellationToken::new();
+        let mut beside = JoinSet::new();
+        beside.spawn(say_present(Arc::clone(&shared), config.slots, shutdown.clone(), stopped.clone()));
+        beside.spawn(obey(Arc::clone(&shared), stopped.clone()));
+        loop {
+            // Cancel-safe: `next` only waits; a hint it has received comes back when dropped.
+            let wake = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                Some(ended) = jobs.join_next() => {
+                    log_if_panicked(ended);
+                    continue;
+                }
+                wake = next(&shared, &slots, &claims) => wake,
+            };
+            let Some((slot, claim, wake)) = wake else {
+                pause(&shutdown).await;
+                continue;
+            };
+            let shared = Arc::clone(&shared);
+            jobs.spawn(async move {
+                match wake {
+                    Wake::Due => take_due(&shared, slot, claim).await,
+                    Wake::Hint(delivery) => take_hint(&shared, slot, delivery).await,
+                }
+            });
+        }
+        drain(&shared, &mut jobs, config.drain_timeout).await;
+        stopped.cancel();
+        while let Some(ended) = beside.join_next().await {
+            log_if_panicked(ended);
+        }
+    }
+}
+
+/// The next reason to pull, with the slot it will use. Cancel-safe.
+async fn next(
+    shared: &Shared,
+    slots: &Arc<Semaphore>,
+    claims: &Arc<Semaphore>,
+) -> Option<(OwnedSemaphorePermit, Option<OwnedSemaphorePermit>, Wake)> {
+    let slot = Arc::clone(slots).acquire_owned().await.ok()?;
+    if shared.suspects.load(Ordering::SeqCst) > 0 {
+        return None;
+    }
+    let due = async {
+        let claim = Arc::clone(claims).acquire_owned().await.ok();
+        shared.store.due().await;
+        claim
+    };
+    // Cancel-safe by the contracts of `JobStore::due` and `Broker::receive`.
+    let woken = tokio::select! {
+        biased;
+        claim = due => Ok((claim, Wake::Due)),
+        hint = shared.broker.receive(Lane::Interactive) => hint.map(|hint| (None, Wake::Hint(hint))),
+        hint = shared.broker.receive(Lane::Batch) => hint.map(|hint| (None, Wake::Hint(hint))),
+    };
+    match woken {
+        Ok((claim, wake)) => Some((slot, claim, wake)),
+        Err(err) => {
+            tracing::warn!(error = %err, "broker gives no hints");
+            None
+        }
+    }
+}
+
+async fn take_due(shared: &Shared, slot: OwnedSemaphorePermit, claim: Option<OwnedSemaphorePermit>) {
+    let pulls = shared.pulls.fetch_add(1, Ordering::Relaxed);
+    let mut lanes = Lane::ALL;
+    if pulls % BATCH_FIRST_EVERY == BATCH_FIRST_EVERY - 1 {
+        lanes.reverse();
+    }
+    for lane in lanes {
+        let taken = Instant::now();
+        match shared.store.claim_due(lane, Claim::new(shared.id)).await {
+            Ok(Some(run)) => {
+                drop(claim);
+                run_claimed(shared, run, taken).await;
+                drop(slot);
+                return;
+            }
+            Ok(None) => {}
+            Err(err) => {
+                tracing::warn!(error = %err, "cannot claim due work");
+                tokio::time::sleep(PAUSE).await;
+                return;
+            }
+        }
+    }
+}
+
+async fn take_hint(shared: &Shared, slot: OwnedSemaphorePermit, delivery: Delivery) {
+    let hint = delivery.hint.clone();
+    if delivery.redelivered {
+        metrics::counter!(telemetry::REDELIVERIES).increment(1);
+    }
+    let taken = Instant::now();
+    match shared.store.claim(&hint.tenant, hint.job, Claim::new(shared.id)).await {
+        Ok(Claimed::Run(run)) => run_claimed(shared, *run, taken).await,
+        Ok(Claimed::Busy) if delivery.redelivered => {
+            // The earlier owner may be gone: it has 400 ms to say that it is not.
+            if let Err(err) = shared.store.challenge(&hint.tenant, hint.job).await {
+                tracing::warn!(error = %err, "cannot challenge the owner of a redelivered job");
+            }
+        }
+        Ok(Claimed::Busy | Claimed::Waiting | Claimed::Done) => {}
+        Err(err) => {
+            tracing::warn!(job.id = %hint.job, error = %err, "cannot claim, the hint goes back");
+            tokio::time::sleep(PAUSE).await;
+            return;
+        }
+    }
+    if let Err(err) = delivery.ack().await {
+        tracing::debug!(error = %err, "hint not acked: it will find the job taken");
+    }
+    crash::point("close.hint_acked");
+    drop(slot);
+}
+
+async fn run_claimed(shared: &Shared, run: Run, taken: Instant) {
+    let span = tracing::info_span!(
+        "job",
+        job.id = %run.job.spec.id,
+        job.attempt = run.job.attempt,
+        trace.id = run.job.spec.traceparent.as_deref().and_then(telemetry::trace_id),
+    );
+    async {
+        let orders = Arc::new(Orders::default());
+        let (id, epoch) = (run.lease.job, run.lease.epoch);
+        shared.running().insert(id, (epoch, Arc::clone(&orders)));
+        let count = shared.running_count.fetch_add(1, Ordering::Relaxed) + 1;
+        metrics::gauge!(telemetry::WORKER_RUNNING).set(f64::from(count));
+        if run.job.deaths >= SUSPECT_DEATHS {
+            run_alone(shared, run, taken, &orders).await;
+        } else {
+            run_beside(shared, run, taken, &orders).await;
+        }
+        let count = shared.running_count.fetch_sub(1, Ordering::Relaxed) - 1;
+        metrics::gauge!(telemetry::WORKER_RUNNING).set(f64::from(count));
+        let mut running = shared.running();
+        if running.get(&id).is_some_and(|(running_epoch, _)| *running_epoch == epoch) {
+            running.remove(&id);
+        }
+    }
+    .instrument(span)
+    .await;
+}
+
+async fn run_beside(shared: &Shared, run: Run, taken: Instant, orders: &Orders) {
+    run_gated(shared, run, taken, orders, Gate::Beside(&shared.alone)).await;
+}
+
+async fn run_alone(shared: &Shared, run: Run, taken: Instant, orders: &Orders) {
+    tracing::warn!(deaths = run.job.deaths, "job killed its workers before: it runs alone");
+    shared.suspects.fetch_add(1, Ordering::SeqCst);
+    run_gated(shared, run, taken, orders, Gate::Alone(&shared.alone)).await;
+    shared.suspects.fetch_sub(1, Ordering::SeqCst);
+}
+
+async fn run_gated(shared: &Shared, run: Run, taken: Instant, orders: &Orders, gate: Gate<'_>) {
+    let tenant = run.job.spec.tenant.clone();
+    let uploads: Vec<UploadId> = match &run.job.spec.input {
+        JobInput::Ingest { documents, .. } => documents.iter().map(|document| document.upload).collect(),
+        JobInput::Chat { .. } => Vec::new(),
+    };
+    let pipeline = Gated { gate, pipeline: &*shared.pipeline };
+    let ended = run_job(&*shared.store, &pipeline, run, taken, orders, &shared.give_up).await;
+    let Some(documents) = shared.documents.as_ref().filter(|_| ended) else { return };
+    for upload in uploads {
+        if let Err(err) = documents.drop_upload(&tenant, upload).await {
+            tracing::warn!(error = %err, "an upload stays until it is found to be an orphan");
+        }
+    }
+}
+
+/// Who may run at the same time. Waiting at the gate happens inside the attempt, so that its lease is
+/// kept meanwhile.
+enum Gate<'a> {
+    Beside(&'a RwLock<()>),
+    Alone(&'a RwLock<()>),
+}
+
+struct Gated<'a> {
+    gate: Gate<'a>,
+    pipeline: &'a dyn Pipeline,
+}
+
+#[async_trait]
+impl Pipeline for Gated<'_> {
+    async fn run(&self, attempt: &Attempt) -> Result<Terminal, Failure> {
+        match self.gate {
+            Gate::Beside(lock) => {
+                let _beside = lock.read().await;
+                self.pipeline.run(attempt).await
+            }
+            Gate::Alone(lock) => {
+                let _alone = lock.write().await;
+                self.pipeline.run(attempt).await
+            }
+        }
+    }
+}
+
+/// Says that this worker lives, until it has stopped.
+async fn say_present(
+    shared: Arc<Shared>,
+    slots: u32,
+    shutdown: CancellationToken,
+    stopped: CancellationToken,
+) {
+    loop {
+        let info = WorkerInfo {
+            id: shared.id,
+            slots,
+            running: shared.running_count.load(Ordering::Relaxed),
+            draining: shutdown.is_cancelled(),
+        };
+        if let Err(err) = shared.store.present(&info).await {
+            tracing::warn!(error = %err, "cannot say that this worker lives");
+        }
+        // Cancel-safe: both branches only wait.
+        tokio::select! {
+            () = stopped.cancelled() => return,
+            () = tokio::time::sleep(PRESENT_EVERY) => {}
+        }
+    }
+}
+
+/// Passes on what the store asks of running jobs, until the worker has stopped.
+async fn obey(shared: Arc<Shared>, stopped: CancellationToken) {
+    loop {
+        // Cancel-safe by the contract of `JobStore::signal`.
+        let signal = tokio::select! {
+            () = stopped.cancelled() => return,
+            signal = shared.store.signal(shared.id) => signal,
+        };
+        let (WorkerSignal::Challenge(lease) | WorkerSignal::Cancel(lease)) = &signal;
+        let Some(orders) = shared.orders_for(lease) else { continue };
+        match signal {
+            WorkerSignal::Challenge(_) => orders.renew.notify_one(),
+            WorkerSignal::Cancel(_) => orders.cancel.cancel(),
+        }
+    }
+}
+
+impl Shared {
+    fn running(&self) -> MutexGuard<'_, HashMap<JobId, (u64, Arc<Orders>)>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn orders_for(&self, lease: &Lease) -> Option<Arc<Orders>> {
+        let running = self.running();
+        let (epoch, orders) = running.get(&lease.job)?;
+        (*epoch == lease.epoch).then(|| Arc::clone(orders))
+    }
+}
+
+async fn pause(shutdown: &CancellationToken) {
+    // Cancel-safe: both branches only wait.
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = tokio::time::sleep(PAUSE) => {}
+    }
+}
+
+/// Jobs finish until the time-out; then they are given back.
+async fn drain(shared: &Shared, jobs: &mut JoinSet<()>, timeout: Duration) {
+    let finished = async {
+        while let Some(ended) = jobs.join_next().await {
+            log_if_panicked(ended);
+        }
+    };
+    if tokio::time::timeout(timeout, finished).await.is_ok() {
+        return;
+    }
+    tracing::info!(jobs = jobs.len(), "drain time-out: the rest is given back");
+    shared.give_up.cancel();
+    let given_back = async {
+        while let Some(ended) = jobs.join_next().await {
+            log_if_panicked(ended);
+        }
+    };
+    if tokio::time::timeout(GIVE_BACK_TIMEOUT, given_back).await.is_err() {
+        tracing::warn!(jobs = jobs.len(), "some jobs were not given back: their leases will end");
+    }
+}
+
+fn log_if_panicked(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(err) = ended
+        && err.is_panic()
+    {
+        tracing::error!(error = %err, "a task of the worker panicked");
+    }
+}
