@@ -1,28 +1,27 @@
 //! Pulls jobs into free slots, runs them, and drains.
 
+mod place;
+mod watch;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, RwLock, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument;
 
 use millhand_common::crash;
-use millhand_common::model::{JobId, JobInput, Lane, Terminal, UploadId, WorkerId};
-use millhand_common::ports::{
-    Broker, Claim, Claimed, Delivery, Documents, JobStore, Lease, Run, WorkerInfo, WorkerSignal,
-};
+use millhand_common::model::{JobId, Lane, WorkerId};
+use millhand_common::ports::{Broker, Claim, Claimed, Delivery, Documents, JobStore, Lease};
 use millhand_common::telemetry;
 
 use crate::Pipeline;
-use crate::attempt::{Attempt, Failure};
 use crate::lease::Orders;
-use crate::run::run_job;
+use place::run_claimed;
+use watch::{obey, say_present};
 
 /// Claims of due work under way at a time: more would only find the due index empty.
 const CLAIMS_AT_ONCE: usize = 8;
@@ -30,12 +29,8 @@ const CLAIMS_AT_ONCE: usize = 8;
 const BATCH_FIRST_EVERY: usize = 8;
 /// A store or broker that fails is asked again after this long.
 const PAUSE: Duration = Duration::from_millis(200);
-/// Between two words that this worker lives.
-const PRESENT_EVERY: Duration = Duration::from_secs(1);
 /// How long giving back may take after the drain time-out.
 const GIVE_BACK_TIMEOUT: Duration = Duration::from_secs(5);
-/// A job with this many deaths runs alone in its process.
-const SUSPECT_DEATHS: u32 = 2;
 
 /// `[worker]` of the configuration.
 #[derive(Clone, Debug, Deserialize)]
@@ -234,132 +229,6 @@ async fn take_hint(shared: &Shared, slot: OwnedSemaphorePermit, delivery: Delive
     }
     crash::point("close.hint_acked");
     drop(slot);
-}
-
-async fn run_claimed(shared: &Shared, run: Run, taken: Instant) {
-    let span = tracing::info_span!(
-        "job",
-        job.id = %run.job.spec.id,
-        job.attempt = run.job.attempt,
-        trace.id = run.job.spec.traceparent.as_deref().and_then(telemetry::trace_id),
-    );
-    async {
-        let orders = Arc::new(Orders::default());
-        let (id, epoch) = (run.lease.job, run.lease.epoch);
-        shared.running().insert(id, (epoch, Arc::clone(&orders)));
-        let count = shared.running_count.fetch_add(1, Ordering::Relaxed) + 1;
-        metrics::gauge!(telemetry::WORKER_RUNNING).set(f64::from(count));
-        if run.job.deaths >= SUSPECT_DEATHS {
-            run_alone(shared, run, taken, &orders).await;
-        } else {
-            run_beside(shared, run, taken, &orders).await;
-        }
-        let count = shared.running_count.fetch_sub(1, Ordering::Relaxed) - 1;
-        metrics::gauge!(telemetry::WORKER_RUNNING).set(f64::from(count));
-        let mut running = shared.running();
-        if running.get(&id).is_some_and(|(running_epoch, _)| *running_epoch == epoch) {
-            running.remove(&id);
-        }
-    }
-    .instrument(span)
-    .await;
-}
-
-async fn run_beside(shared: &Shared, run: Run, taken: Instant, orders: &Orders) {
-    run_gated(shared, run, taken, orders, Gate::Beside(&shared.alone)).await;
-}
-
-async fn run_alone(shared: &Shared, run: Run, taken: Instant, orders: &Orders) {
-    tracing::warn!(deaths = run.job.deaths, "job killed its workers before: it runs alone");
-    shared.suspects.fetch_add(1, Ordering::SeqCst);
-    run_gated(shared, run, taken, orders, Gate::Alone(&shared.alone)).await;
-    shared.suspects.fetch_sub(1, Ordering::SeqCst);
-}
-
-async fn run_gated(shared: &Shared, run: Run, taken: Instant, orders: &Orders, gate: Gate<'_>) {
-    let tenant = run.job.spec.tenant.clone();
-    let uploads: Vec<UploadId> = match &run.job.spec.input {
-        JobInput::Ingest { documents, .. } => documents.iter().map(|document| document.upload).collect(),
-        JobInput::Chat { .. } => Vec::new(),
-    };
-    let pipeline = Gated { gate, pipeline: &*shared.pipeline };
-    let ended = run_job(&*shared.store, &pipeline, run, taken, orders, &shared.give_up).await;
-    let Some(documents) = shared.documents.as_ref().filter(|_| ended) else { return };
-    for upload in uploads {
-        if let Err(err) = documents.drop_upload(&tenant, upload).await {
-            tracing::warn!(error = %err, "an upload stays until it is found to be an orphan");
-        }
-    }
-}
-
-/// Who may run at the same time. Waiting at the gate happens inside the attempt, so that its lease is
-/// kept meanwhile.
-enum Gate<'a> {
-    Beside(&'a RwLock<()>),
-    Alone(&'a RwLock<()>),
-}
-
-struct Gated<'a> {
-    gate: Gate<'a>,
-    pipeline: &'a dyn Pipeline,
-}
-
-#[async_trait]
-impl Pipeline for Gated<'_> {
-    async fn run(&self, attempt: &Attempt) -> Result<Terminal, Failure> {
-        match self.gate {
-            Gate::Beside(lock) => {
-                let _beside = lock.read().await;
-                self.pipeline.run(attempt).await
-            }
-            Gate::Alone(lock) => {
-                let _alone = lock.write().await;
-                self.pipeline.run(attempt).await
-            }
-        }
-    }
-}
-
-/// Says that this worker lives, until it has stopped.
-async fn say_present(
-    shared: Arc<Shared>,
-    slots: u32,
-    shutdown: CancellationToken,
-    stopped: CancellationToken,
-) {
-    loop {
-        let info = WorkerInfo {
-            id: shared.id,
-            slots,
-            running: shared.running_count.load(Ordering::Relaxed),
-            draining: shutdown.is_cancelled(),
-        };
-        if let Err(err) = shared.store.present(&info).await {
-            tracing::warn!(error = %err, "cannot say that this worker lives");
-        }
-        // Cancel-safe: both branches only wait.
-        tokio::select! {
-            () = stopped.cancelled() => return,
-            () = tokio::time::sleep(PRESENT_EVERY) => {}
-        }
-    }
-}
-
-/// Passes on what the store asks of running jobs, until the worker has stopped.
-async fn obey(shared: Arc<Shared>, stopped: CancellationToken) {
-    loop {
-        // Cancel-safe by the contract of `JobStore::signal`.
-        let signal = tokio::select! {
-            () = stopped.cancelled() => return,
-            signal = shared.store.signal(shared.id) => signal,
-        };
-        let (WorkerSignal::Challenge(lease) | WorkerSignal::Cancel(lease)) = &signal;
-        let Some(orders) = shared.orders_for(lease) else { continue };
-        match signal {
-            WorkerSignal::Challenge(_) => orders.renew.notify_one(),
-            WorkerSignal::Cancel(_) => orders.cancel.cancel(),
-        }
-    }
 }
 
 impl Shared {

@@ -1,4 +1,5 @@
 //! The worker over the embedded store and broker, with pipelines made for the test.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,0 +1,55 @@
+//! What a worker does beside its jobs: it says that it lives, and passes on what the store asks.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use millhand_common::ports::{WorkerInfo, WorkerSignal};
+use tokio_util::sync::CancellationToken;
+
+use super::Shared;
+
+/// Between two words that this worker lives.
+const PRESENT_EVERY: Duration = Duration::from_secs(1);
+
+/// Says that this worker lives, until it has stopped.
+pub(super) async fn say_present(
+    shared: Arc<Shared>,
+    slots: u32,
+    shutdown: CancellationToken,
+    stopped: CancellationToken,
+) {
+    loop {
+        let info = WorkerInfo {
+            id: shared.id,
+            slots,
+            running: shared.running_count.load(Ordering::Relaxed),
+            draining: shutdown.is_cancelled(),
+        };
+        if let Err(err) = shared.store.present(&info).await {
+            tracing::warn!(error = %err, "cannot say that this worker lives");
+        }
+        // Cancel-safe: both branches only wait.
+        tokio::select! {
+            () = stopped.cancelled() => return,
+            () = tokio::time::sleep(PRESENT_EVERY) => {}
+        }
+    }
+}
+
+/// Passes on what the store asks of running jobs, until the worker has stopped.
+pub(super) async fn obey(shared: Arc<Shared>, stopped: CancellationToken) {
+    loop {
+        // Cancel-safe by the contract of `JobStore::signal`.
+        let signal = tokio::select! {
+            () = stopped.cancelled() => return,
+            signal = shared.store.signal(shared.id) => signal,
+        };
+        let (WorkerSignal::Challenge(lease) | WorkerSignal::Cancel(lease)) = &signal;
+        let Some(orders) = shared.orders_for(lease) else { continue };
+        match signal {
+            WorkerSignal::Challenge(_) => orders.renew.notify_one(),
+            WorkerSignal::Cancel(_) => orders.cancel.cancel(),
+        }
+    }
+}
