@@ -1,0 +1,183 @@
+//! The admin listener: queues, workers, dead letters, drain and backup, for operators.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use millhand_common::model::{JobId, Timestamp};
+use millhand_common::ports::{DeadLetter, LaneDepth, Replayed, WorkerInfo};
+use millhand_common::telemetry;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+use crate::error::ApiError;
+use crate::hints::publish_now;
+use crate::json;
+use crate::params::{ListParams, NoParams, Params, cursor, page_limit, path_id};
+use crate::state::{AdminState, ask};
+use crate::view::{JobView, ListView};
+
+/// Longest wait for facts that only decorate an answer.
+const FACT_TIMEOUT: Duration = Duration::from_secs(1);
+const BODY_BYTES: usize = 64 * 1024;
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+fn dead_letter_not_found() -> ApiError {
+    ApiError::not_found("dead_letter_not_found", "There is no such dead letter.")
+}
+
+/// All metrics, with queue depths as they are now.
+pub(crate) async fn metrics_text(State(admin): State<AdminState>) -> Response {
+    if let Ok(Ok(lanes)) = tokio::time::timeout(FACT_TIMEOUT, admin.store.depth()).await {
+        for LaneDepth { lane, ready, oldest_ready_ms, .. } in lanes {
+            metrics::gauge!(telemetry::QUEUE_DEPTH, "lane" => lane.as_str()).set(as_gauge(ready));
+            metrics::gauge!(telemetry::QUEUE_OLDEST_AGE, "lane" => lane.as_str())
+                .set(Duration::from_millis(oldest_ready_ms).as_secs_f64());
+        }
+    }
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    ([(header::CONTENT_TYPE, kind)], (admin.metrics)()).into_response()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float; 2^53 jobs do not fit any store")]
+fn as_gauge(count: u64) -> f64 {
+    count as f64
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct QueueView {
+    #[serde(flatten)]
+    #[schema(value_type = Object)]
+    depth: LaneDepth,
+    /// Hints as the broker counts them; null when it does not answer.
+    broker_depth: Option<u64>,
+}
+
+/// Ready, waiting and running work of each lane.
+pub(crate) async fn queues(State(admin): State<AdminState>) -> Result<Json<ListView<QueueView>>, ApiError> {
+    let mut views = Vec::new();
+    for depth in ask(admin.store.depth()).await? {
+        let counted = tokio::time::timeout(FACT_TIMEOUT, admin.broker.depth(depth.lane)).await;
+        views.push(QueueView { depth, broker_depth: counted.ok().and_then(Result::ok) });
+    }
+    Ok(Json(ListView::new(views, None)))
+}
+
+/// The workers that said they live.
+pub(crate) async fn workers(State(admin): State<AdminState>) -> Result<Json<Value>, ApiError> {
+    let workers: Vec<WorkerInfo> = ask(admin.store.workers()).await?;
+    Ok(Json(json!({ "data": workers, "next_cursor": null })))
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct DeadLetterView {
+    job: JobView,
+    #[schema(value_type = String)]
+    buried_at: Timestamp,
+    #[schema(value_type = Option<String>)]
+    replayed_as: Option<JobId>,
+}
+
+impl From<DeadLetter> for DeadLetterView {
+    fn from(letter: DeadLetter) -> Self {
+        let DeadLetter { job, buried_at, replayed_as } = letter;
+        Self { job: job.into(), buried_at, replayed_as }
+    }
+}
+
+/// Jobs that failed for good, newest first.
+pub(crate) async fn dead_letters(
+    State(admin): State<AdminState>,
+    Params(params): Params<ListParams>,
+) -> Result<Json<ListView<DeadLetterView>>, ApiError> {
+    let limit = page_limit(params.limit)?;
+    let before = cursor::decode(params.cursor.as_deref())?;
+    // One more tells whether there is a next page.
+    let mut letters = ask(admin.store.dead_letters(limit + 1, before)).await?;
+    let more = limit < letters.len();
+    letters.truncate(limit);
+    let next = if more { letters.last().map(|letter| letter.job.spec.id.to_string()) } else { None };
+    Ok(Json(ListView::new(letters.into_iter().map(DeadLetterView::from).collect(), next)))
+}
+
+/// Makes a new job of a dead letter: 202, and 200 with the same job the second time.
+pub(crate) async fn replay(
+    State(admin): State<AdminState>,
+    Params(NoParams {}): Params<NoParams>,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
+    let id = path_id(&id, dead_letter_not_found)?;
+    match ask(admin.store.replay(id)).await? {
+        Replayed::Job(job, made) => {
+            if made {
+                publish_now(&*admin.broker, &*admin.store, &job).await;
+            }
+            let status = if made { StatusCode::ACCEPTED } else { StatusCode::OK };
+            Ok((status, Json(JobView::from(*job))).into_response())
+        }
+        Replayed::Unknown => Err(dead_letter_not_found()),
+    }
+}
+
+/// Forgets a dead letter; its job stays, failed.
+pub(crate) async fn drop_dead_letter(
+    State(admin): State<AdminState>,
+    Params(NoParams {}): Params<NoParams>,
+    Path(id): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    let id = path_id(&id, dead_letter_not_found)?;
+    if ask(admin.store.drop_dead_letter(id)).await? {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(dead_letter_not_found())
+    }
+}
+
+/// Readiness off, and no more work is pulled; what runs goes on.
+pub(crate) async fn drain(
+    State(admin): State<AdminState>,
+    Params(NoParams {}): Params<NoParams>,
+) -> Response {
+    admin.drain.begin();
+    if let Some(on_drain) = &admin.on_drain {
+        on_drain();
+    }
+    (StatusCode::ACCEPTED, Json(json!({ "status": "draining" }))).into_response()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BackupBody {
+    dir: PathBuf,
+}
+
+/// Copies the store into a folder of this machine while it runs.
+pub(crate) async fn backup(
+    State(admin): State<AdminState>,
+    Params(NoParams {}): Params<NoParams>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Value>, ApiError> {
+    json::check_json(&headers)?;
+    json::check_headers(&headers, BODY_BYTES)?;
+    let body = json::read_body(body, BODY_BYTES, BODY_TIMEOUT).await?;
+    let BackupBody { dir } = json::typed(json::parse(&body)?)?;
+    let Some(backup) = &admin.backup else {
+        let detail = "This store is not backed up through Millhand: use its own tools.";
+        return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "backup_not_supported", detail));
+    };
+    if !dir.is_absolute() {
+        return Err(ApiError::invalid(
+            "`dir` is an absolute path: the server has a working folder of its own.",
+        ));
+    }
+    match backup(dir.clone()).await {
+        Ok(()) => Ok(Json(json!({ "dir": dir }))),
+        Err(reason) => Err(ApiError::conflict("backup_failed", reason)),
+    }
+}

@@ -1,0 +1,133 @@
+//! Publishes the hints of new jobs. Nobody waits for it: until a hint is confirmed the job stands in
+//! the due index, so what is lost here costs seconds and no job.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use millhand_common::crash;
+use millhand_common::model::{Hint, Job, JobId, TenantId};
+use millhand_common::ports::{Broker, JobStore};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// Hints that may wait for the publisher.
+const QUEUE: usize = 4096;
+/// Hints of one publish, and jobs of one `hinted`.
+const BATCH: usize = 256;
+/// Longest wait for a confirm.
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest an accept waits for a place in the queue while the broker is there.
+const OFFER_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// Where handlers leave hints.
+pub(crate) struct Hints {
+    queue: mpsc::Sender<Hint>,
+    broker_away: Arc<AtomicBool>,
+}
+
+/// Takes hints from the queue to the broker, and confirmed ones to the store.
+pub(crate) struct Publisher {
+    queue: mpsc::Receiver<Hint>,
+    broker: Arc<dyn Broker>,
+    store: Arc<dyn JobStore>,
+    broker_away: Arc<AtomicBool>,
+}
+
+pub(crate) fn channel(broker: Arc<dyn Broker>, store: Arc<dyn JobStore>) -> (Hints, Publisher) {
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    let broker_away = Arc::new(AtomicBool::new(false));
+    let hints = Hints { queue: sender, broker_away: broker_away.clone() };
+    (hints, Publisher { queue: receiver, broker, store, broker_away })
+}
+
+pub(crate) fn hint_of(job: &Job) -> Hint {
+    Hint {
+        v: 1,
+        job: job.spec.id,
+        tenant: job.spec.tenant.clone(),
+        lane: job.spec.lane,
+        traceparent: job.spec.traceparent.clone(),
+    }
+}
+
+impl Hints {
+    /// Leaves the hint of a new job. With the queue full it waits a moment, or not at all when the
+    /// broker is away; the due index has the job then.
+    pub(crate) async fn offer(&self, job: &Job) {
+        let Err(mpsc::error::TrySendError::Full(hint)) = self.queue.try_send(hint_of(job)) else { return };
+        if !self.broker_away.load(Ordering::Relaxed) {
+            let _late = tokio::time::timeout(OFFER_TIMEOUT, self.queue.send(hint)).await;
+        }
+    }
+}
+
+impl Publisher {
+    /// Works until `done`, then publishes what is still queued.
+    pub(crate) async fn run(mut self, done: CancellationToken) {
+        let (confirmed, unsettled) = mpsc::channel(QUEUE);
+        let settling = settle(unsettled, self.store.clone());
+        let publishing = async {
+            let mut batch = Vec::with_capacity(BATCH);
+            loop {
+                // Cancel-safe: `recv_many` hands out hints or keeps them.
+                tokio::select! {
+                    biased;
+                    count = self.queue.recv_many(&mut batch, BATCH) => if count == 0 { break },
+                    () = done.cancelled() => break,
+                }
+                self.publish(&mut batch, &confirmed).await;
+            }
+            drop(confirmed);
+        };
+        tokio::join!(publishing, settling);
+    }
+
+    async fn publish(&self, batch: &mut Vec<Hint>, confirmed: &mpsc::Sender<(TenantId, JobId)>) {
+        let result = tokio::time::timeout(PUBLISH_TIMEOUT, self.broker.publish(batch)).await;
+        let failure = match result {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some("no confirm in time".to_owned()),
+        };
+        let was_away = self.broker_away.swap(failure.is_some(), Ordering::Relaxed);
+        match failure {
+            Some(reason) if !was_away => {
+                tracing::warn!(%reason, "broker is away: new jobs start from the due index, seconds later");
+            }
+            None if was_away => tracing::info!("broker is back"),
+            _ => {}
+        }
+        if self.broker_away.load(Ordering::Relaxed) {
+            batch.clear();
+            return;
+        }
+        crash::point("accept.hint_published");
+        for hint in batch.drain(..) {
+            // Full: the job stays in the due index and is found there started or done.
+            let _full = confirmed.try_send((hint.tenant, hint.job));
+        }
+    }
+}
+
+/// Tells the store which hints were confirmed, many at a time.
+async fn settle(mut confirmed: mpsc::Receiver<(TenantId, JobId)>, store: Arc<dyn JobStore>) {
+    let mut batch = Vec::with_capacity(BATCH);
+    while confirmed.recv_many(&mut batch, BATCH).await > 0 {
+        match tokio::time::timeout(PUBLISH_TIMEOUT, store.hinted(&batch)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "confirmed hints stay in the due index"),
+            Err(_) => tracing::debug!("confirmed hints stay in the due index: the store is slow"),
+        }
+        batch.clear();
+    }
+}
+
+/// Publishes one hint now, for callers outside the accept path; the due index covers a failure.
+pub(crate) async fn publish_now(broker: &dyn Broker, store: &dyn JobStore, job: &Job) {
+    let hint = hint_of(job);
+    let published = tokio::time::timeout(PUBLISH_TIMEOUT, broker.publish(std::slice::from_ref(&hint))).await;
+    if matches!(published, Ok(Ok(()))) {
+        let _due = tokio::time::timeout(PUBLISH_TIMEOUT, store.hinted(&[(hint.tenant, hint.job)])).await;
+    }
+}

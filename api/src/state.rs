@@ -1,0 +1,146 @@
+//! What the ingress is given: ports, and nothing that it would lose by dying.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use millhand_common::model::Agent;
+use millhand_common::ports::{Broker, Conversations, Documents, Embedder, Index, JobReader, JobStore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::ApiConfig;
+use crate::error::ApiError;
+use crate::hints::Hints;
+
+/// Longest wait for one store operation; the caller is told 503 then.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What [`crate::serve`] needs.
+#[derive(Clone)]
+pub struct ApiState {
+    pub store: Arc<dyn JobStore>,
+    pub reader: Arc<dyn JobReader>,
+    pub conversations: Arc<dyn Conversations>,
+    pub broker: Arc<dyn Broker>,
+    /// `None`: documents and search answer 422 `index_not_configured`.
+    pub documents: Option<Arc<dyn Documents>>,
+    /// `None`: documents, search and `rag` answer 422 `index_not_configured`.
+    pub index: Option<Arc<dyn Index>>,
+    /// Turns a search query into a vector; `None` searches by words only.
+    pub embedder: Option<Arc<dyn Embedder>>,
+    /// All that can be asked, the built-in ones included.
+    pub agents: Vec<Agent>,
+    /// Whether there is a model; without one, `chat` answers 422 `model_not_configured`.
+    pub model_configured: bool,
+    pub config: ApiConfig,
+    pub drain: Drain,
+}
+
+/// What [`crate::serve_admin`] needs.
+#[derive(Clone)]
+pub struct AdminState {
+    pub store: Arc<dyn JobStore>,
+    pub broker: Arc<dyn Broker>,
+    /// Renders all metrics in the Prometheus text format.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    pub drain: Drain,
+    /// Makes this process stop pulling work; called by POST /v1/drain.
+    pub on_drain: Option<Arc<dyn Fn() + Send + Sync>>,
+    /// Copies the store into a folder while it runs.
+    pub backup: Option<Backup>,
+}
+
+/// Copies the store into a folder; the error is a sentence for the operator.
+pub type Backup = Arc<dyn Fn(PathBuf) -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+
+/// Whether this process is on its way out: readiness is off from then on. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Drain(Arc<AtomicBool>);
+
+impl Drain {
+    /// Turns readiness off for good.
+    pub fn begin(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    #[must_use]
+    pub fn begun(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// The state that handlers share.
+pub(crate) type Api = Arc<ApiInner>;
+
+pub(crate) struct ApiInner {
+    pub(crate) ports: ApiState,
+    pub(crate) hints: Hints,
+    /// Cancelled when open streams and long polls shall end.
+    pub(crate) stopping: CancellationToken,
+    /// Sockets that left their connection.
+    pub(crate) sockets: TaskTracker,
+    pub(crate) uploads: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
+}
+
+impl ApiInner {
+    pub(crate) fn new(ports: ApiState, hints: Hints, stopping: CancellationToken) -> Api {
+        let limits = &ports.config.limits;
+        Arc::new(Self {
+            streams: Arc::new(Semaphore::new(limits.streams)),
+            uploads: Arc::new(Semaphore::new(limits.uploads)),
+            sockets: TaskTracker::new(),
+            stopping,
+            hints,
+            ports,
+        })
+    }
+
+    /// The port, or 422 `index_not_configured`.
+    pub(crate) fn documents(&self) -> Result<&Arc<dyn Documents>, ApiError> {
+        match (&self.ports.documents, &self.ports.index) {
+            (Some(documents), Some(_)) => Ok(documents),
+            _ => Err(ApiError::index_not_configured()),
+        }
+    }
+
+    pub(crate) fn index(&self) -> Result<&Arc<dyn Index>, ApiError> {
+        self.ports.index.as_ref().ok_or_else(ApiError::index_not_configured)
+    }
+
+    /// A place among the open streams, or 503.
+    pub(crate) fn stream_slot(&self, transport: &'static str) -> Result<StreamSlot, ApiError> {
+        let permit = self.streams.clone().try_acquire_owned().map_err(|_| {
+            ApiError::unavailable("too_many_streams", "This process serves all the streams it may.", 2)
+        })?;
+        metrics::gauge!(millhand_common::telemetry::STREAM_READERS, "transport" => transport).increment(1);
+        Ok(StreamSlot { transport, _permit: permit })
+    }
+}
+
+/// One open stream, counted until it is dropped.
+pub(crate) struct StreamSlot {
+    transport: &'static str,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for StreamSlot {
+    fn drop(&mut self) {
+        metrics::gauge!(millhand_common::telemetry::STREAM_READERS, "transport" => self.transport)
+            .decrement(1);
+    }
+}
+
+/// The answer of a port within a bounded time.
+pub(crate) async fn ask<T, E: Into<ApiError>>(
+    call: impl Future<Output = Result<T, E>>,
+) -> Result<T, ApiError> {
+    match tokio::time::timeout(CALL_TIMEOUT, call).await {
+        Ok(answer) => answer.map_err(Into::into),
+        Err(_) => Err(ApiError::unavailable("store_unavailable", "The store does not answer in time.", 1)),
+    }
+}
