@@ -1,0 +1,14 @@
+//! The commands that talk to a running server, over its public HTTP contract only.
+
+pub(crate) mod ask;
+pub(crate) mod dead_letters;
+pub(crate) mod ingest;
+pub(crate) mod jobs;
+pub(crate) mod search;
+
+mod files;
+mod follow;
+mod http;
+mod text;
+
+pub(crate) use http::{Client, RequestError};

@@ -1,0 +1,68 @@
+//! The whole configuration: one field per part, each part owning its section.
+//!
+//! Defaults, then the file, then the environment; reading it has no effects.
+
+mod load;
+mod rules;
+mod sections;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use millhand_common::model::{Agent, AgentName};
+use serde::Deserialize;
+
+pub(crate) use load::{Loaded, load};
+pub(crate) use sections::{
+    AdminConfig, AgentConfig, ApiConfig, BrokerConfig, BrokerKind, EmbedderConfig, IndexConfig, IndexKind,
+    ModelConfig, RetentionConfig, Secret, StoreConfig, StoreKind, WorkerConfig,
+};
+
+/// Everything that can be configured.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    pub(crate) api: ApiConfig,
+    pub(crate) admin: AdminConfig,
+    pub(crate) broker: BrokerConfig,
+    pub(crate) store: StoreConfig,
+    pub(crate) index: IndexConfig,
+    pub(crate) worker: WorkerConfig,
+    pub(crate) model: ModelConfig,
+    pub(crate) embedder: EmbedderConfig,
+    pub(crate) retention: RetentionConfig,
+    pub(crate) agents: BTreeMap<AgentName, AgentConfig>,
+}
+
+impl Config {
+    /// All that can be asked: the built-in agents, changed and joined by the configured ones.
+    pub(crate) fn agents(&self) -> Vec<Agent> {
+        let mut agents = Agent::built_in();
+        for (name, config) in &self.agents {
+            match agents.iter_mut().find(|agent| agent.name == *name) {
+                Some(agent) => config.change(agent),
+                None => agents.push(config.agent(name.clone())),
+            }
+        }
+        agents
+    }
+}
+
+/// Why the configuration is not taken. Says which key, where it comes from and what to do.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    #[error("cannot read the configuration file {}", .path.display())]
+    File { path: PathBuf, source: std::io::Error },
+    #[error("{place} is not TOML: {reason}")]
+    Syntax { place: String, reason: String },
+    #[error("unknown key `{key}` in {place}: {hint}")]
+    UnknownKey { key: String, place: String, hint: String },
+    #[error("`{key}` in {place}: {reason}")]
+    BadValue { key: String, place: String, reason: String },
+    /// A whole sentence that says what to do.
+    #[error("{0}")]
+    Rule(String),
+}
+
+#[cfg(test)]
+mod tests;

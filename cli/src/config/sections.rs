@@ -1,0 +1,157 @@
+//! The sections that no other crate owns.
+
+use std::fmt;
+use std::time::Duration;
+
+use millhand_common::model::{Agent, AgentKind, AgentName};
+use serde::Deserialize;
+
+/// Where hints of ready jobs wait.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct BrokerConfig {
+    pub(crate) kind: BrokerKind,
+    /// `"amqp://…"` or `"host:9092,…"`; the embedded one has none.
+    pub(crate) url: Option<Secret>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum BrokerKind {
+    #[default]
+    Embedded,
+    Rabbitmq,
+    Kafka,
+}
+
+/// Where jobs, their logs and conversations are kept.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct StoreConfig {
+    pub(crate) kind: StoreKind,
+    /// `"redis://…"`; the embedded one has none.
+    pub(crate) url: Option<Secret>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum StoreKind {
+    #[default]
+    Embedded,
+    Redis,
+}
+
+/// Where passages are found.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct IndexConfig {
+    pub(crate) kind: IndexKind,
+    /// `"postgres://…"` or `"http://…"`; the embedded one has none.
+    pub(crate) url: Option<Secret>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum IndexKind {
+    #[default]
+    Embedded,
+    Pgvector,
+    Chroma,
+    /// No documents: only `chat` works.
+    None,
+}
+
+/// The model that writes answers; without `base_url` and `name` answers are quotations.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ModelConfig {
+    /// Of an OpenAI-compatible server, with its version: `"https://api.openai.com/v1"`.
+    pub(crate) base_url: Option<String>,
+    pub(crate) name: Option<String>,
+    /// From the environment only, never from the file.
+    pub(crate) api_key: Option<Secret>,
+}
+
+/// The model that turns passages into vectors; without it search goes by words only.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct EmbedderConfig {
+    /// Of an OpenAI-compatible server, with its version.
+    pub(crate) base_url: Option<String>,
+    pub(crate) name: Option<String>,
+    /// From the environment only; absent, the model's key when both have one `base_url`.
+    pub(crate) api_key: Option<Secret>,
+}
+
+/// How long ended jobs are kept. Both count from the terminal state.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct RetentionConfig {
+    /// Input and output; afterwards the job answers 410.
+    #[serde(with = "humantime_serde")]
+    pub(crate) jobs: Duration,
+    /// The log; it goes with its job at the latest.
+    #[serde(with = "humantime_serde")]
+    pub(crate) events: Duration,
+}
+
+impl Default for RetentionConfig {
+    fn default() -> Self {
+        Self { jobs: Duration::from_secs(7 * 86_400), events: Duration::from_secs(86_400) }
+    }
+}
+
+/// An agent, or a change of a built-in one of that name.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct AgentConfig {
+    /// `"rag"` (default: answers from documents) or `"chat"`.
+    pub(crate) kind: Option<AgentKind>,
+    pub(crate) description: Option<String>,
+    /// Put before the question for the model.
+    pub(crate) instructions: Option<String>,
+}
+
+impl AgentConfig {
+    /// A new agent of this name.
+    pub(crate) fn agent(&self, name: AgentName) -> Agent {
+        let mut agent =
+            Agent { name, kind: AgentKind::Rag, description: String::new(), instructions: None };
+        self.change(&mut agent);
+        agent
+    }
+
+    /// Puts what is configured over what `agent` has.
+    pub(crate) fn change(&self, agent: &mut Agent) {
+        if let Some(kind) = self.kind {
+            agent.kind = kind;
+        }
+        if let Some(description) = &self.description {
+            agent.description.clone_from(description);
+        }
+        if self.instructions.is_some() {
+            agent.instructions.clone_from(&self.instructions);
+        }
+    }
+}
+
+/// Text that is never printed.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Secret(String);
+
+impl Secret {
+    pub(crate) fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
