@@ -6,7 +6,7 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use millhand_common::model::{Job, JobId, JobKind, Status, TenantId};
-use millhand_common::ports::{Cancelled, JobFilter};
+use millhand_common::ports::{Cancelled, JobFilter, Lookup};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -178,7 +178,7 @@ impl ApiInner {
     }
 }
 
-/// Remove input, output and log of a terminal job.
+/// Remove input, output and log of a terminal job. Idempotent.
 #[utoipa::path(delete, path = "/v1/jobs/{id}", tag = "jobs", params(("id" = String, Path)),
     responses((status = 204, description = "Removed"), (status = 404, body = Problem), (status = 409, description = "`job_open`", body = Problem),
         (status = 503, body = Problem)))]
@@ -190,8 +190,11 @@ pub(crate) async fn delete(
 ) -> Result<StatusCode, ApiError> {
     let id = path_id(&id, ApiError::job_not_found)?;
     if ask(api.ports.store.delete(&tenant, id)).await? {
-        Ok(StatusCode::NO_CONTENT)
-    } else {
-        Err(ApiError::job_not_found())
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    // Asked again after a lost answer: what is asked for is so.
+    match ask(api.ports.reader.get(&tenant, id)).await? {
+        Lookup::Gone => Ok(StatusCode::NO_CONTENT),
+        Lookup::Found(_) | Lookup::Unknown => Err(ApiError::job_not_found()),
     }
 }

@@ -1,0 +1,13 @@
+//! The HTTP contract over a real listener.
+
+#![allow(clippy::unwrap_used, reason = "clippy knows unit tests only: this whole crate is a test")]
+
+mod admin;
+mod bad_input;
+mod documents;
+mod events;
+mod jobs;
+mod shutdown;
+mod sockets;
+mod spec;
+mod support;
