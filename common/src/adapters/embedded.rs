@@ -5,6 +5,7 @@
 
 mod broker;
 mod clock;
+mod documents;
 mod engine;
 mod folder;
 mod hub;
@@ -15,5 +16,6 @@ mod wal;
 
 pub use broker::EmbeddedBroker;
 pub use clock::Clock;
+pub use documents::EmbeddedDocuments;
 pub use folder::{FORMAT, Folder, OpenError, finish_backup, prepare_backup};
 pub use store::{EmbeddedStore, StoreOptions};
