@@ -5,9 +5,11 @@
 
 mod broker;
 mod clock;
+mod documents;
 mod engine;
 mod folder;
 mod hub;
+mod index;
 mod reserve;
 mod schema;
 mod store;
@@ -15,5 +17,7 @@ mod wal;
 
 pub use broker::EmbeddedBroker;
 pub use clock::Clock;
+pub use documents::EmbeddedDocuments;
 pub use folder::{FORMAT, Folder, OpenError, finish_backup, prepare_backup};
+pub use index::{EmbeddedIndex, Opened, RebuildError};
 pub use store::{EmbeddedStore, StoreOptions};

@@ -261,7 +261,7 @@ impl Writer {
 }
 
 /// The disk did not take what it said it took: nothing this process knows is sure any more.
-fn abort_if_unsynced(err: &rusqlite::Error) {
+pub(super) fn abort_if_unsynced(err: &rusqlite::Error) {
     if let rusqlite::Error::SqliteFailure(code, _) = err
         && matches!(
             code.extended_code,
