@@ -1,3 +1,4 @@
 //! Queue in, answer out: takes jobs as slots allow, runs their pipeline, journals every step.
 
 pub mod attempt;
+pub mod ingest;
