@@ -6,7 +6,7 @@ use encoding_rs::{Encoding, UTF_8};
 
 use super::parse::ParseError;
 
-/// One undecodable character in this many is a damaged text; more is not text at all.
+/// One undecodable or control character in this many is a damaged text; more is not text at all.
 const MAX_DAMAGE: usize = 50;
 
 /// The text of `bytes`. `declared` is a charset somebody named; one that is unknown is ignored.
@@ -26,8 +26,8 @@ pub(super) fn decode(bytes: &[u8], declared: Option<&str>) -> Result<(String, Op
         }
     }
     let lost = if damaged { text.matches('\u{FFFD}').count() } else { 0 };
-    let nulls = text.matches('\0').count();
-    if (lost + nulls) * MAX_DAMAGE > text.chars().count() {
+    let controls = text.chars().filter(|&c| c.is_control() && !c.is_whitespace()).count();
+    if (lost + controls) * MAX_DAMAGE > text.chars().count() {
         return Err(ParseError::Undecodable);
     }
     let warning = (lost > 0).then(|| format!("{lost} characters could not be decoded"));

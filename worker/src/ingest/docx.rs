@@ -111,3 +111,33 @@ pub(super) fn resolve(reference: &quick_xml::events::BytesRef<'_>) -> String {
     }
     .to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::ingest::parse::{ParseError, parse};
+
+    const WARRANTY: &[u8] = include_bytes!("../../tests/data/warranty.docx");
+    const BOMB: &[u8] = include_bytes!("../../tests/data/bomb.docx");
+
+    #[test]
+    fn a_word_document_has_headings_lists_tables_and_notes() {
+        let made = parse("warranty.docx", None, WARRANTY).unwrap();
+        insta::assert_snapshot!(made.text, @"");
+        assert_eq!(made.title, "保修 & Service");
+        let headings: Vec<_> =
+            made.headings.iter().map(|h| (h.level, h.span.of(&made.text).unwrap())).collect();
+        assert_eq!(headings, [(1, "保修手册 2026"), (2, "如何送修"), (2, "Costs")]);
+        assert_eq!(made.warnings, ["hidden text removed"]);
+    }
+
+    #[test]
+    fn a_bomb_is_not_unpacked() {
+        assert_eq!(parse("bomb.docx", None, BOMB), Err(ParseError::Bomb(96)));
+    }
+
+    #[test]
+    fn a_broken_archive_is_refused() {
+        let error = parse("cut.docx", None, &WARRANTY[..WARRANTY.len() / 2]).unwrap_err();
+        assert!(matches!(error, ParseError::Unreadable { .. } | ParseError::Unsupported(_)), "{error}");
+    }
+}

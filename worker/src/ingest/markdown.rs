@@ -252,3 +252,70 @@ impl LineCounter {
         self.lines + 1
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use millhand_common::model::Origin;
+
+    use crate::ingest::parse::parse;
+
+    const GUIDE: &str = "---
+title: \"安装 Guide\"
+version: 3
+---
+
+Setext
+======
+
+Some **bold** text with a [link](https://example.org) and `code`,
+wrapped by hand.
+
+* one
+* two
+  with a second line
+
+  1. inner
+
+| Part | Years |
+|------|-------|
+| Motor | **5** |
+| 电池 | |
+
+```sh
+cargo build
+
+cargo run
+```
+
+> 引用一段话。
+
+Line<br>break[^n].
+
+<div hidden>secret</div>
+
+[^n]: A note.
+";
+
+    #[test]
+    fn markup_goes_and_structure_stays() {
+        let made = parse("guide.md", None, GUIDE.as_bytes()).unwrap();
+        insta::assert_snapshot!(made.text, @"");
+        assert_eq!(made.title, "安装 Guide");
+        assert_eq!(made.warnings, ["hidden text removed"]);
+        let line_of = |text: &str| {
+            let at = made.text.find(text).unwrap();
+            made.origins.iter().rfind(|part| part.span.from <= at).map(|part| part.origin)
+        };
+        assert_eq!(line_of("Setext"), Some(Origin::Line(6)));
+        assert_eq!(line_of("Some"), Some(Origin::Line(9)));
+        assert_eq!(line_of("电池"), Some(Origin::Line(21)));
+    }
+
+    #[test]
+    fn windows_line_ends_change_nothing() {
+        let windows = GUIDE.replace('\n', "\r\n");
+        let (unix, windows) =
+            (parse("a.md", None, GUIDE.as_bytes()), parse("a.md", None, windows.as_bytes()));
+        assert_eq!(unix, windows);
+    }
+}

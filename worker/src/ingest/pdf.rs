@@ -138,3 +138,40 @@ impl OutputDev for Page {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use millhand_common::model::Origin;
+
+    use crate::ingest::parse::{ParseError, parse};
+
+    const MANUAL: &[u8] = include_bytes!("../../tests/data/manual.pdf");
+    const SCAN: &[u8] = include_bytes!("../../tests/data/scan.pdf");
+
+    #[test]
+    fn a_pdf_has_paragraphs_headings_and_pages() {
+        let made = parse("manual.pdf", None, MANUAL).unwrap();
+        insta::assert_snapshot!(made.text, @"");
+        assert_eq!(made.title, "Pump manual 水泵手册");
+        let headings: Vec<_> =
+            made.headings.iter().map(|h| (h.level, h.span.of(&made.text).unwrap())).collect();
+        assert_eq!(headings, [(1, "Pump manual"), (2, "Cleaning"), (2, "保养与维修")]);
+        assert_eq!(
+            made.origins.iter().map(|part| part.origin).collect::<Vec<_>>(),
+            [Origin::Page(1), Origin::Page(2)]
+        );
+    }
+
+    #[test]
+    fn a_scan_and_a_broken_file_say_what_is_wrong() {
+        assert_eq!(parse("scan.pdf", None, SCAN), Err(ParseError::EmptyPdf));
+        assert!(matches!(
+            parse("x.pdf", None, b"%PDF-1.7 and then nothing"),
+            Err(ParseError::Unreadable { .. })
+        ));
+        // Cut short, it is either read as far as it goes or refused; it never takes the process along.
+        for length in (0..MANUAL.len()).step_by(97) {
+            let _ = parse("cut.pdf", Some("application/pdf"), &MANUAL[..length]);
+        }
+    }
+}

@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn words_and_characters_are_counted() {
-        assert_eq!(count("The warranty doesn't cover batteries."), 6);
+        assert_eq!(count("The warranty doesn't cover motors."), 6);
         assert_eq!(count("保修期2年"), 5);
         assert!(count(&"=".repeat(800)) >= 100);
         assert_eq!(fitting("one two three", 2), "one two ".len());
