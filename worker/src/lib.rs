@@ -3,6 +3,7 @@
 pub mod attempt;
 mod consumer;
 pub mod housekeeping;
+pub mod ingest;
 mod lease;
 pub mod retry;
 mod run;
