@@ -19,6 +19,9 @@ use crate::state::Drain;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Whole;
 
+/// All headers of one request. hyper's own limit bounds what it reads at a time, not what it takes.
+const MAX_HEADER_BYTES: usize = 64 * 1024;
+
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Runs the rest of the stack; what comes out is always whole: an error has a problem body, a panic
@@ -30,7 +33,7 @@ pub(crate) async fn wrap(State(drain): State<Drain>, request: Request, next: Nex
     let span =
         tracing::info_span!("request", request.id = %id, http.request.method = method, http.route = route);
 
-    let answer = AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span.clone()).await;
+    let answer = AssertUnwindSafe(run(request, next)).catch_unwind().instrument(span.clone()).await;
     let mut response = answer.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
@@ -52,6 +55,16 @@ pub(crate) async fn wrap(State(drain): State<Drain>, request: Request, next: Nex
         "status" => status.as_str().to_owned())
     .increment(1);
     response
+}
+
+async fn run(request: Request, next: Next) -> Response {
+    let headers = request.headers().iter();
+    let bytes: usize = headers.map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if MAX_HEADER_BYTES < bytes {
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        return ApiError::new(status, "headers_too_large", "The headers are too large.").into_response();
+    }
+    next.run(request).await
 }
 
 /// Writes the problem body of an error, and logs what is our own fault.

@@ -9,8 +9,11 @@ use crate::support::{Ingress, id_of, problem, start, start_with};
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 
-/// A multipart body of these parts: name, file name, content type, bytes.
-fn form(parts: &[(&str, Option<&str>, Option<&str>, &[u8])]) -> Vec<u8> {
+/// Name, file name, content type, bytes.
+type Part<'a> = (&'a str, Option<&'a str>, Option<&'a str>, &'a [u8]);
+
+/// A multipart body of these parts.
+fn form(parts: &[Part<'_>]) -> Vec<u8> {
     let mut body = Vec::new();
     for (name, file, kind, bytes) in parts {
         body.extend_from_slice(format!("--B\r\nContent-Disposition: form-data; name=\"{name}\"").as_bytes());
