@@ -9,6 +9,5 @@ pub(crate) mod search;
 mod files;
 mod follow;
 mod http;
-mod text;
 
 pub(crate) use http::{Client, RequestError};

@@ -3,19 +3,23 @@
 //! Defaults, then the file, then the environment; reading it has no effects.
 
 mod load;
+mod report;
 mod rules;
 mod sections;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use millhand_api::{AdminConfig, ApiConfig};
 use millhand_common::model::{Agent, AgentName};
+use millhand_worker::WorkerConfig;
 use serde::Deserialize;
 
 pub(crate) use load::{Loaded, load};
+pub(crate) use report::{answers, report, search};
 pub(crate) use sections::{
-    AdminConfig, AgentConfig, ApiConfig, BrokerConfig, BrokerKind, EmbedderConfig, IndexConfig, IndexKind,
-    ModelConfig, RetentionConfig, Secret, StoreConfig, StoreKind, WorkerConfig,
+    AgentConfig, BrokerConfig, BrokerKind, EmbedderConfig, IndexConfig, IndexKind, ModelConfig,
+    RetentionConfig, Secret, StoreConfig, StoreKind,
 };
 
 /// Everything that can be configured.

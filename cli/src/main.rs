@@ -1,1 +1,90 @@
-fn main() {}
+//! `millhand`, the one binary: parse, wire, run, exit code. The only place that picks adapters.
+
+mod args;
+mod client;
+mod config;
+mod folder;
+mod server;
+mod terminal;
+
+use std::io;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+
+use args::{Cli, Command, ConfigCommand};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(code) => code,
+        // Whoever reads our output has seen enough, as `head` has.
+        Err(err) if is_broken_pipe(&err) => ExitCode::SUCCESS,
+        Err(err) => {
+            eprintln!("error: {err:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn is_broken_pipe(err: &anyhow::Error) -> bool {
+    err.downcast_ref::<io::Error>().is_some_and(|err| err.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let done = |()| ExitCode::SUCCESS;
+    match cli.command.unwrap_or(Command::Up(cli.up)) {
+        // Before anything else: it is started for every document.
+        Command::ParseDocument => Ok(millhand_worker::ingest::parse_child_main()),
+        Command::Up(args) => server::up(args),
+        Command::Api(args) => server::api(&args),
+        Command::Worker(args) => server::worker(&args),
+        Command::Config(args) => {
+            let ConfigCommand::Check { config, json } = args.command;
+            config::report(config.as_deref(), json).map(done)
+        }
+        Command::Backup(args) => wait_for(folder::backup(args)).map(done),
+        Command::Migrate(args) => folder::migrate(&args).map(done),
+        Command::Ingest(args) => wait_for(client::ingest::run(args)),
+        Command::Search(args) => wait_for(client::search::run(args)).map(done),
+        Command::Ask(args) => wait_for(client::ask::run(args)),
+        Command::Jobs(args) => wait_for(client::jobs::run(args)).map(done),
+        Command::DeadLetters(args) => wait_for(client::dead_letters::run(args)).map(done),
+    }
+}
+
+/// Runs a client: one thread is enough to wait for a server.
+fn wait_for<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    install_crypto();
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?
+        .block_on(work)
+}
+
+/// Makes TLS usable in this process; more than once does no harm.
+fn install_crypto() {
+    // An error means that a provider is installed already.
+    let _installed = rustls::crypto::ring::default_provider().install_default();
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_command_is_up() {
+        let cli = Cli::parse_from(["millhand", "--listen", "127.0.0.1:0", "--no-sample"]);
+        assert!(cli.command.is_none() && cli.up.no_sample && cli.up.listen.is_some());
+        assert!(Cli::try_parse_from(["millhand", "--no-sample", "jobs"]).is_err());
+    }
+}

@@ -2,18 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{IsTerminal, Write as _};
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use millhand_common::model::{Citation, Event, EventBody, JobId, OutputFold, Status, TerminalData, WaitReason};
+use millhand_common::model::{
+    Citation, Event, EventBody, JobId, OutputFold, Status, TerminalData, WaitReason,
+};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::Client;
 use super::follow::follow;
-use super::text::{at, one_line, print_json, printable};
 use crate::args::AskArgs;
+use crate::terminal::{at, one_line, print, print_json, printable};
 
 /// Characters of a quotation that are shown.
 const QUOTE: usize = 300;
@@ -34,9 +36,7 @@ pub(crate) async fn run(args: AskArgs) -> anyhow::Result<ExitCode> {
         if let Some(notice) = shown.notice.filter(|_| interactive) {
             eprintln!("{notice}");
         }
-        let mut out = std::io::stdout().lock();
-        out.write_all(shown.text.as_bytes())?;
-        Ok(out.flush()?)
+        print(&shown.text)
     });
     // Cancel-safe: the log stays with the server; whoever reads again starts where they like.
     tokio::select! {
@@ -51,11 +51,12 @@ pub(crate) async fn run(args: AskArgs) -> anyhow::Result<ExitCode> {
     if args.client.json {
         print_json(&job)?;
     } else {
-        print!("{}{}", if screen.fold.text.is_empty() { "" } else { "\n" }, render_sources(&job));
+        let line_end = if screen.fold.text.is_empty() { "" } else { "\n" };
+        print(&format!("{line_end}{}", render_sources(&job)))?;
         if let Some(ending) = screen.ending() {
             eprintln!("{ending}");
         }
-        eprint!("{}", render_conversation(&job));
+        print(&render_conversation(&job))?;
     }
     let answered = Status::parse(at(&job, &["status"])).is_some_and(Status::enters_history);
     Ok(if answered { ExitCode::SUCCESS } else { ExitCode::FAILURE })

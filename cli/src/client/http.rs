@@ -24,13 +24,21 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(args: &ClientArgs) -> anyhow::Result<Self> {
+        Self::build(args, reqwest::Client::builder().read_timeout(READ_TIMEOUT))
+    }
+
+    /// A client for requests that take the server as long as they take.
+    pub(crate) fn patient(args: &ClientArgs) -> anyhow::Result<Self> {
+        Self::build(args, reqwest::Client::builder())
+    }
+
+    fn build(args: &ClientArgs, builder: reqwest::ClientBuilder) -> anyhow::Result<Self> {
         let base = Url::parse(&args.url)
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.host_str().is_some())
             .with_context(|| format!("{} is not an address like http://127.0.0.1:8080", args.url))?;
-        let http = reqwest::Client::builder()
+        let http = builder
             .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(READ_TIMEOUT)
             .user_agent(concat!("millhand/", env!("CARGO_PKG_VERSION")))
             .build()
             .context("cannot make HTTP requests")?;
@@ -96,7 +104,7 @@ impl Client {
 pub(crate) struct Problem {
     title: String,
     detail: String,
-    pub(crate) code: String,
+    code: String,
     request_id: String,
 }
 
@@ -121,14 +129,6 @@ impl RequestError {
                 _ => None,
             },
             Self::NotOurs(_) => None,
-        }
-    }
-
-    /// The `code` of the server's answer; empty when there is none.
-    pub(crate) fn code(&self) -> &str {
-        match self {
-            Self::Refused { problem, .. } => &problem.code,
-            Self::Unreachable { .. } | Self::NotOurs(_) => "",
         }
     }
 }

@@ -14,9 +14,9 @@ use serde_json::{Value, json};
 
 use super::files::{self, Found, MAX_FILE_BYTES, Walk};
 use super::follow::follow;
-use super::text::{at, print_json, printable, table};
 use super::{Client, RequestError};
 use crate::args::IngestArgs;
+use crate::terminal::{at, print, print_json, printable, table};
 
 /// Files of one job, and their bytes together. Small enough that progress is seen and a retried
 /// upload is cheap, large enough that a job costs little beside its documents.
@@ -53,7 +53,7 @@ pub(crate) async fn run(args: IngestArgs) -> anyhow::Result<ExitCode> {
         let documents: Vec<_> = outcomes.iter().map(Outcome::to_json).collect();
         print_json(&json!({ "documents": documents, "failed": failed, "skipped": found.skipped }))?;
     } else {
-        print!("{}", render(&outcomes, &found, args.collection.as_str()));
+        print(&render(&outcomes, &found, args.collection.as_str()))?;
     }
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -1,14 +1,13 @@
 //! `millhand jobs`.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 
 use serde_json::{Value, json};
 
 use super::follow::follow;
-use super::text::{at, one_line, print_json, printable, table};
 use super::{Client, ask};
 use crate::args::{ClientArgs, JobArgs, JobsArgs, JobsCommand, JobsListArgs};
+use crate::terminal::{at, one_line, print, print_json, printable, table};
 
 pub(crate) async fn run(args: JobsArgs) -> anyhow::Result<()> {
     match args.command.unwrap_or(JobsCommand::List(args.list)) {
@@ -36,8 +35,7 @@ async fn list(args: JobsListArgs) -> anyhow::Result<()> {
     if args.client.json {
         return print_json(&page);
     }
-    print!("{}", render_list(&page));
-    Ok(())
+    print(&render_list(&page))
 }
 
 fn render_list(page: &Value) -> String {
@@ -71,8 +69,7 @@ async fn show(args: JobArgs) -> anyhow::Result<()> {
     if args.client.json {
         return print_json(&job);
     }
-    print!("{}", render_job(&job));
-    Ok(())
+    print(&render_job(&job))
 }
 
 pub(super) fn render_job(job: &Value) -> String {
@@ -121,7 +118,10 @@ pub(super) fn render_job(job: &Value) -> String {
                 printable(at(document, &["error"])),
             ]
         };
-        text.push_str(&table(&["passages", "document", "error"], &documents.iter().map(row).collect::<Vec<_>>()));
+        text.push_str(&table(
+            &["passages", "document", "error"],
+            &documents.iter().map(row).collect::<Vec<_>>(),
+        ));
     }
     let answer = at(job, &["output", "text"]);
     if !answer.is_empty() {
@@ -135,14 +135,11 @@ async fn events(args: JobArgs) -> anyhow::Result<()> {
     let client = Client::new(&args.client)?;
     let json = args.client.json;
     follow(&client, args.job, |event| {
-        let mut out = std::io::stdout().lock();
         if json {
-            writeln!(out, "{}", event.to_json())?;
-        } else {
-            let data = one_line(event.data.get(), 160);
-            writeln!(out, "{:>5}  {}  {:<22} {data}", event.seq, event.at, event.kind)?;
+            return print(&format!("{}\n", event.to_json()));
         }
-        Ok(())
+        let data = one_line(event.data.get(), 160);
+        print(&format!("{:>5}  {}  {:<22} {data}\n", event.seq, event.at, event.kind))
     })
     .await
 }
@@ -154,10 +151,9 @@ async fn cancel(args: JobArgs) -> anyhow::Result<()> {
         return print_json(&job);
     }
     match at(&job, &["status"]) {
-        "in_progress" => println!("{} is running; it is told to stop.", args.job),
-        status => println!("{} is {status}.", args.job),
+        "in_progress" => print(&format!("{} is running; it is told to stop.\n", args.job)),
+        status => print(&format!("{} is {status}.\n", args.job)),
     }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::Client;
-use super::text::{at, one_line, print_json, printable};
 use crate::args::SearchArgs;
+use crate::terminal::{at, one_line, print, print_json, printable};
 
 /// Characters of a passage that are shown.
 const SNIPPET: usize = 240;
@@ -18,8 +18,7 @@ pub(crate) async fn run(args: SearchArgs) -> anyhow::Result<()> {
     if args.client.json {
         return print_json(&found);
     }
-    print!("{}", render(&found));
-    Ok(())
+    print(&render(&found))
 }
 
 fn render(found: &Value) -> String {

@@ -150,6 +150,10 @@ fn explain(err: figment::Error, file: Option<&Path>) -> ConfigError {
             let parent = err.path.split_last().map_or(String::new(), |(_, parent)| parent.join("."));
             ConfigError::UnknownKey { place, hint: nearest(&parent, &field, known), key }
         }
+        Kind::UnknownVariant(found, known) => {
+            let reason = format!("`{found}` is none of {}", known.join(", "));
+            ConfigError::BadValue { key, place, reason }
+        }
         kind => ConfigError::BadValue { key, place, reason: kind.to_string() },
     }
 }

@@ -115,8 +115,7 @@ pub(crate) struct AgentConfig {
 impl AgentConfig {
     /// A new agent of this name.
     pub(crate) fn agent(&self, name: AgentName) -> Agent {
-        let mut agent =
-            Agent { name, kind: AgentKind::Rag, description: String::new(), instructions: None };
+        let mut agent = Agent { name, kind: AgentKind::Rag, description: String::new(), instructions: None };
         self.change(&mut agent);
         agent
     }
@@ -141,10 +140,6 @@ impl AgentConfig {
 pub(crate) struct Secret(String);
 
 impl Secret {
-    pub(crate) fn new(text: String) -> Self {
-        Self(text)
-    }
-
     pub(crate) fn expose(&self) -> &str {
         &self.0
     }

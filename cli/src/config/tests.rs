@@ -1,0 +1,137 @@
+use std::path::PathBuf;
+
+use super::*;
+
+fn with(file: &str, variables: &[(&str, &str)]) -> Result<Loaded, ConfigError> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("millhand.toml");
+    std::fs::write(&path, file).unwrap();
+    let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    load(Some(&path), variables)
+}
+
+/// The error as a person reads it, with the file's folder left out.
+fn refusal(file: &str, variables: &[(&str, &str)]) -> String {
+    let err = with(file, variables).unwrap_err().to_string();
+    let words = err.split(' ').map(|word| match word.rfind("/millhand.toml") {
+        Some(at) => format!("FOLDER{}", &word[at..]),
+        None => word.to_owned(),
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn the_environment_goes_over_the_file_and_the_file_over_the_defaults() {
+    let loaded = with(
+        "[worker]\nslots = 3\ndrain_timeout = \"5s\"\n[api]\nlisten = \"127.0.0.1:1\"\n",
+        &[("MILLHAND_WORKER__SLOTS", "7"), ("MILLHAND_ADMIN__LISTEN", "127.0.0.1:2"), ("MILLHAND_URL", "x")],
+    )
+    .unwrap();
+    assert_eq!(loaded.config.worker.slots, 7);
+    assert_eq!(loaded.config.worker.drain_timeout.as_secs(), 5);
+    assert_eq!(loaded.config.api.listen.port(), 1);
+    assert_eq!(loaded.config.admin.listen.port(), 2);
+    assert_eq!(loaded.config.retention.jobs.as_secs(), 7 * 86_400);
+}
+
+#[test]
+fn an_empty_variable_is_absent() {
+    let loaded = with("[worker]\nslots = 3\n", &[("MILLHAND_WORKER__SLOTS", ""), ("OPENAI_BASE_URL", "")]);
+    let loaded = loaded.unwrap();
+    assert_eq!(loaded.config.worker.slots, 3);
+    assert_eq!(loaded.config.model.base_url, None);
+}
+
+#[test]
+fn what_others_call_the_model_fills_what_is_absent() {
+    let url = ("OPENAI_BASE_URL", "http://other/v1");
+    let key = ("OPENAI_API_KEY", "123456");
+    let model = with("[model]\nname = \"m\"\n", &[url, key]).unwrap().config.model;
+    assert_eq!(model.base_url.as_deref(), Some("http://other/v1"));
+    assert_eq!(model.api_key.as_ref().map(Secret::expose), Some("123456"), "a key of digits stays text");
+    let own = ("MILLHAND_MODEL__BASE_URL", "http://own/v1");
+    let model = with("[model]\nname = \"m\"\n", &[url, own]).unwrap().config.model;
+    assert_eq!(model.base_url.as_deref(), Some("http://own/v1"));
+}
+
+#[test]
+fn a_key_alone_never_switches_to_paid_calls() {
+    let model = with("", &[("OPENAI_API_KEY", "sk-1")]).unwrap().config.model;
+    assert_eq!((model.base_url, model.name), (None, None));
+}
+
+#[test]
+fn half_a_model_stops_the_start_and_says_what_to_do() {
+    insta::assert_snapshot!(refusal("", &[("OPENAI_BASE_URL", "http://x/v1")]), @"`model.base_url` is set (in the file, as MILLHAND_MODEL__BASE_URL or OPENAI_BASE_URL) but `model.name` is not: set MILLHAND_MODEL__NAME to the model to call, or remove the base URL to answer without a model");
+    insta::assert_snapshot!(refusal("[model]\nname = \"m\"\n", &[("OPENAI_API_KEY", "sk-1")]), @"`model.name` is set but `model.base_url` is not: set MILLHAND_MODEL__BASE_URL or OPENAI_BASE_URL, e.g. to https://api.openai.com/v1, or remove the name to answer without a model");
+    insta::assert_snapshot!(refusal("[model]\nname = \"m\"\nbase_url = \"localhost:8000\"\n", &[]), @"`model.base_url` is not an address that starts with http:// or https://, e.g. https://api.openai.com/v1");
+}
+
+#[test]
+fn an_unknown_key_names_itself_its_place_and_the_nearest() {
+    insta::assert_snapshot!(refusal("[worker]\nslot = 3\n", &[]), @"unknown key `worker.slot` in FOLDER/millhand.toml: did you mean `worker.slots`?");
+    insta::assert_snapshot!(refusal("[workers]\nslots = 3\n", &[]), @"unknown key `workers` in FOLDER/millhand.toml: did you mean `worker`?");
+    insta::assert_snapshot!(refusal("", &[("MILLHAND_MODLE__NAME", "m")]), @"unknown key `modle` in the environment variable MILLHAND_MODLE: did you mean `model`?");
+    insta::assert_snapshot!(refusal("", &[("MILLHAND_RETENTION__FOREVER", "yes")]), @"unknown key `retention.forever` in the environment variable MILLHAND_RETENTION__FOREVER: known here are jobs, events");
+}
+
+#[test]
+fn a_bad_value_names_its_key_and_place() {
+    insta::assert_snapshot!(refusal("[worker]\nslots = \"many\"\n", &[]), @r#"`worker.slots` in FOLDER/millhand.toml: invalid type: found string "many", expected u32"#);
+    insta::assert_snapshot!(refusal("", &[("MILLHAND_RETENTION__JOBS", "soon")]), @r#"`retention.jobs` in the environment variable MILLHAND_RETENTION__JOBS: invalid value string "soon", expected a duration"#);
+    insta::assert_snapshot!(refusal("[broker]\nkind = \"rabbit\"\n", &[]), @"`broker.kind` in FOLDER/millhand.toml: `rabbit` is none of embedded, rabbitmq, kafka");
+    let name = refusal("[agents.\"a b\"]\n", &[]);
+    assert!(name.contains("`agents.a b`") && name.contains("agent name is 1-64"), "{name}");
+    let syntax = refusal("[api\n", &[]);
+    assert!(syntax.starts_with("FOLDER/millhand.toml is not TOML:") && syntax.contains("line 1"), "{syntax}");
+}
+
+#[test]
+fn what_comes_later_is_refused_now() {
+    insta::assert_snapshot!(refusal("[broker]\nkind = \"rabbitmq\"\nurl = \"amqp://x\"\n", &[]), @r#"`broker.kind = "rabbitmq"` comes with a later version: this one serves `"embedded"`, in one process, with `millhand up`"#);
+    insta::assert_snapshot!(refusal("", &[("MILLHAND_STORE__KIND", "redis")]), @r#"`store.kind = "redis"` comes with a later version: this one serves `"embedded"`, in one process, with `millhand up`"#);
+    insta::assert_snapshot!(refusal("[tenants.a]\n", &[]), @"`tenants` in FOLDER/millhand.toml comes with a later version: remove it for now");
+    insta::assert_snapshot!(refusal("[model.limits]\nconcurrency = 1\n", &[]), @"`model.limits` in FOLDER/millhand.toml comes with a later version: remove it for now");
+    insta::assert_snapshot!(refusal("[index]\nurl = \"postgres://x\"\n", &[]), @"`index.url` is set, but the embedded index has no address: remove it");
+}
+
+#[test]
+fn keys_come_from_the_environment_only_and_are_never_shown() {
+    insta::assert_snapshot!(refusal("[model]\napi_key = \"sk-1\"\n", &[]), @"`model.api_key` stands in FOLDER/millhand.toml, but keys come from the environment only: remove it there and set MILLHAND_MODEL__API_KEY");
+    let variables = [
+        ("MILLHAND_MODEL__API_KEY", "sk-canary"),
+        ("OPENAI_BASE_URL", "http://x/v1"),
+        ("MILLHAND_MODEL__NAME", "m"),
+    ];
+    let loaded = with("[worker]\nslots = 3\n", &variables).unwrap();
+    let shown = format!("{loaded:?}");
+    assert!(!shown.contains("sk-canary"), "{shown}");
+    let set: Vec<_> = loaded.set.iter().map(|s| (s.key.as_str(), s.value.as_str())).collect();
+    assert_eq!(
+        set,
+        [
+            ("model.api_key", "***"),
+            ("model.base_url", "\"http://x/v1\""),
+            ("model.name", "\"m\""),
+            ("worker.slots", "3")
+        ]
+    );
+    assert_eq!(loaded.set[1].place, "the environment variable OPENAI_BASE_URL");
+}
+
+#[test]
+fn agents_are_added_to_and_change_the_built_in_ones() {
+    let file =
+        "[agents.rag]\ninstructions = \"Be brief.\"\n[agents.law]\nkind = \"chat\"\ndescription = \"d\"\n";
+    let agents = with(file, &[]).unwrap().config.agents();
+    let names: Vec<_> = agents.iter().map(|agent| agent.name.as_str()).collect();
+    assert_eq!(names, ["rag", "chat", "law"]);
+    assert_eq!(agents[0].instructions.as_deref(), Some("Be brief."));
+    assert!(!agents[0].description.is_empty());
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let err = load(Some(&PathBuf::from("/nowhere/m.toml")), []).unwrap_err();
+    insta::assert_snapshot!(err, @"cannot read the configuration file /nowhere/m.toml");
+}

@@ -1,0 +1,117 @@
+//! What a person sees when the server is up.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use crate::config::{Config, answers, search};
+
+/// What there is to know about a running server.
+pub(super) struct Banner<'a> {
+    pub(super) api: SocketAddr,
+    pub(super) admin: SocketAddr,
+    pub(super) data: &'a Path,
+    pub(super) connections: usize,
+    pub(super) config: &'a Config,
+}
+
+const DEFAULT_PORT: u16 = 8080;
+
+impl Banner<'_> {
+    pub(super) fn render(&self) -> String {
+        let mut text = format!("millhand {} is ready\n\n", env!("CARGO_PKG_VERSION"));
+        let lines = [
+            ("API", format!("http://{}  (its pages: http://{}/docs)", self.api, self.api)),
+            ("Admin", format!("http://{}", self.admin)),
+            ("Data", self.data.display().to_string()),
+            ("Answers", answers(self.config)),
+            ("Search", search(self.config)),
+            (
+                "Limits",
+                format!("{} jobs at a time, {} connections", self.config.worker.slots, self.connections),
+            ),
+        ];
+        for (name, value) in lines {
+            let _ = writeln!(text, "  {name:<8} {value}");
+        }
+        text
+    }
+
+    /// Questions that `questions` answers, each as a command and as a request.
+    pub(super) fn questions(&self, questions: &[&str]) -> String {
+        let program = program();
+        let url = if self.api.port() == DEFAULT_PORT && self.api.ip().is_loopback() {
+            String::new()
+        } else {
+            format!(" --url http://{}", self.api)
+        };
+        let mut text = "\nTry, in another terminal:\n\n".to_owned();
+        for question in questions {
+            let _ = writeln!(text, "  {program} ask{url} \"{question}\"");
+        }
+        text.push_str("\nor over HTTP:\n\n");
+        for question in questions {
+            let _ = writeln!(
+                text,
+                "  curl -s http://{}/v1/jobs -H 'Prefer: wait=30' --json '{{\"input\": \"{question}\"}}'",
+                self.api
+            );
+        }
+        let _ = writeln!(text, "\nYour own documents: {program} ingest PATH --collection NAME{url}");
+        text.push_str("Stop: Ctrl-C; running jobs finish first, and nothing accepted is lost.\n");
+        text
+    }
+}
+
+/// How this program is started from the current folder.
+fn program() -> String {
+    let name = "millhand";
+    let Ok(exe) = std::env::current_exe() else { return name.to_owned() };
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let on_path = |folder: PathBuf| folder.join(name).canonicalize().is_ok_and(|found| found == exe);
+    if std::env::split_paths(&path).any(on_path) {
+        return name.to_owned();
+    }
+    let here = std::env::current_dir().unwrap_or_default();
+    exe.strip_prefix(here).unwrap_or(&exe).display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newcomer_is_told_where_things_are_and_what_to_try() {
+        let config = Config::default();
+        let banner = Banner {
+            api: "127.0.0.1:40000".parse().unwrap(),
+            admin: "127.0.0.1:8081".parse().unwrap(),
+            data: Path::new("/srv/millhand-data"),
+            connections: 12_000,
+            config: &config,
+        };
+        let text = format!("{}{}", banner.render(), banner.questions(&["磨坊几点开门？"]));
+        let text = text.replace(&program(), "millhand").replace(env!("CARGO_PKG_VERSION"), "0.0.0");
+        insta::assert_snapshot!(text, @r#"
+        millhand 0.0.0 is ready
+
+          API      http://127.0.0.1:40000  (its pages: http://127.0.0.1:40000/docs)
+          Admin    http://127.0.0.1:8081
+          Data     /srv/millhand-data
+          Answers  no model: word-for-word quotations from the documents
+          Search   by words
+          Limits   64 jobs at a time, 12000 connections
+
+        Try, in another terminal:
+
+          millhand ask --url http://127.0.0.1:40000 "磨坊几点开门？"
+
+        or over HTTP:
+
+          curl -s http://127.0.0.1:40000/v1/jobs -H 'Prefer: wait=30' --json '{"input": "磨坊几点开门？"}'
+
+        Your own documents: millhand ingest PATH --collection NAME --url http://127.0.0.1:40000
+        Stop: Ctrl-C; running jobs finish first, and nothing accepted is lost.
+        "#);
+    }
+}

@@ -1,0 +1,36 @@
+//! The models that the configuration names.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use millhand_common::ports::{ChatModel, Embedder};
+use millhand_worker::models::{Endpoint, OpenAiEmbedder, OpenAiModel, Timeouts};
+
+use crate::config::{Config, Secret};
+
+/// The model that writes answers; `None` when answers are quotations.
+pub(super) fn chat(config: &Config) -> anyhow::Result<Option<Arc<dyn ChatModel>>> {
+    let model = &config.model;
+    let Some(endpoint) = endpoint(&model.base_url, &model.name, model.api_key.as_ref()) else {
+        return Ok(None);
+    };
+    let model = OpenAiModel::new(&endpoint, Timeouts::default()).context("[model]")?;
+    Ok(Some(Arc::new(model)))
+}
+
+/// The model that makes vectors; `None` when search goes by words.
+pub(super) fn embedder(config: &Config) -> anyhow::Result<Option<Arc<dyn Embedder>>> {
+    let (model, embedder) = (&config.model, &config.embedder);
+    let shared = model.api_key.as_ref().filter(|_| model.base_url == embedder.base_url);
+    let key = embedder.api_key.as_ref().or(shared);
+    let Some(endpoint) = endpoint(&embedder.base_url, &embedder.name, key) else { return Ok(None) };
+    Ok(Some(Arc::new(OpenAiEmbedder::new(&endpoint).context("[embedder]")?)))
+}
+
+fn endpoint(base_url: &Option<String>, name: &Option<String>, key: Option<&Secret>) -> Option<Endpoint> {
+    Some(Endpoint {
+        base_url: base_url.clone()?,
+        name: name.clone()?,
+        api_key: key.map(|key| key.expose().to_owned()),
+    })
+}
