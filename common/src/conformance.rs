@@ -1,1 +1,4 @@
 //! What every adapter of a port must do; each adapter's tests run these.
+
+pub mod broker;
+pub mod store;

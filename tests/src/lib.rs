@@ -1,1 +1,16 @@
+//! Starts and stops the real product, talks to it as a client would, waits for conditions.
+//!
+//! The binary is the one beside the tests, `target/<profile>/millhand`: `./tests/run` builds it with
+//! crash points compiled in.
 
+pub mod client;
+pub mod load;
+pub mod log;
+pub mod model;
+pub mod server;
+pub mod wait;
+
+pub use client::Client;
+pub use model::{Call, FakeModel};
+pub use server::{Launch, Server};
+pub use wait::wait_for;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use uuid::Uuid;
 
-use crate::model::{ConversationId, JobId, Lane, Status, TenantId, Timestamp, WorkerId};
+use crate::model::{ConversationId, JobId, Lane, Status, TenantId, Timestamp, Wait, WorkerId};
 use crate::ports::{LaneDepth, Lease, WorkerInfo};
 
 /// A job that is not terminal.
@@ -90,7 +90,7 @@ impl State {
         };
         let mut statement = db.prepare(
             "SELECT id, version, tenant, conversation, lane, status, attempt, deaths, epoch, op, not_before,
-                    created_at, expires_at, cancel_requested,
+                    created_at, expires_at, cancel_requested, wait,
                     (SELECT max(seq) FROM events WHERE events.job = jobs.version)
              FROM jobs WHERE finished_at IS NULL ORDER BY version",
         )?;
@@ -100,6 +100,10 @@ impl State {
             let in_progress = row.get::<_, i64>(5)? == super::record::status_code(Status::InProgress);
             let created_at = Timestamp::from_millis(row.get(11)?);
             let not_before = row.get::<_, Option<u64>>(10)?.map(Timestamp::from_millis);
+            // A job given back for a later time keeps that time: `Retry-After` is a floor.
+            let wait: Option<Wait> =
+                row.get::<_, Option<String>>(14)?.and_then(|text| serde_json::from_str(&text).ok());
+            let starts = wait.and_then(|wait| wait.expected_start_at).or(not_before);
             let live = Live {
                 version: row.get(1)?,
                 tenant: super::record::tenant(row.get(2)?)?,
@@ -113,7 +117,7 @@ impl State {
                 deaths: row.get(7)?,
                 epoch: row.get(8)?,
                 op: row.get(9)?,
-                last_seq: row.get::<_, Option<u64>>(14)?.unwrap_or(0),
+                last_seq: row.get::<_, Option<u64>>(15)?.unwrap_or(0),
                 cancel_requested: row.get(13)?,
                 lease: in_progress.then_some(Held {
                     owner: None,
@@ -121,7 +125,7 @@ impl State {
                     challenged: None,
                     obey_by: None,
                 }),
-                ready_at: not_before.unwrap_or(created_at),
+                ready_at: starts.unwrap_or(created_at),
                 due: Due::No,
             };
             let at = live.ready_at;
