@@ -4,6 +4,8 @@ pub mod attempt;
 mod consumer;
 pub mod housekeeping;
 mod lease;
+pub mod models;
+pub mod pipeline;
 pub mod retry;
 mod run;
 
