@@ -5,6 +5,8 @@ mod consumer;
 pub mod housekeeping;
 pub mod ingest;
 mod lease;
+pub mod models;
+pub mod pipeline;
 pub mod retry;
 mod run;
 

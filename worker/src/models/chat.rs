@@ -1,0 +1,250 @@
+//! Chat over OpenAI's protocol, streamed.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use millhand_common::model::Usage;
+use millhand_common::ports::{
+    ChatDelta, ChatMessage, ChatModel, ChatRequest, ChatStream, FinishReason, ModelError,
+};
+use reqwest::header::CONTENT_TYPE;
+use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, timeout_at};
+
+use super::client::{Client, read, unreachable};
+use super::refusal::{ErrorObject, error_in_answer};
+use super::sse::SseParser;
+use super::{Endpoint, SetupError, Timeouts};
+
+/// An answer that is not streamed is smaller than this.
+const MAX_ANSWER_BYTES: usize = 16 << 20;
+
+/// A [`ChatModel`] on any server that speaks OpenAI's protocol.
+pub struct OpenAiModel {
+    client: Client,
+    name: String,
+    timeouts: Timeouts,
+}
+
+impl OpenAiModel {
+    /// Builds the client; sends nothing.
+    pub fn new(endpoint: &Endpoint, timeouts: Timeouts) -> Result<Self, SetupError> {
+        Ok(Self { client: Client::new(endpoint)?, name: endpoint.name.clone(), timeouts })
+    }
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    model: &'a str,
+    messages: &'a [ChatMessage],
+    stream: bool,
+    stream_options: StreamOptions,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_tokens: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_completion_tokens: Option<u32>,
+}
+
+#[derive(Serialize)]
+struct StreamOptions {
+    include_usage: bool,
+}
+
+#[async_trait]
+impl ChatModel for OpenAiModel {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    async fn stream(&self, request: ChatRequest) -> Result<ChatStream, ModelError> {
+        let started = Instant::now();
+        let deadline = Instant::from_std(request.deadline);
+        // OpenAI's newer models refuse `max_tokens`; servers that copy it often know nothing else.
+        let (max_tokens, max_completion_tokens) = if self.client.is_openai() {
+            (None, request.max_output_tokens)
+        } else {
+            (request.max_output_tokens, None)
+        };
+        let body = Body {
+            model: &self.name,
+            messages: &request.messages,
+            stream: true,
+            stream_options: StreamOptions { include_usage: true },
+            max_tokens,
+            max_completion_tokens,
+        };
+        let first_token_by = deadline.min(started + self.timeouts.first_token);
+        let call = self.client.post("chat/completions", &body, request.traceparent.as_deref());
+        let response = timeout_at(first_token_by, call).await.map_err(|_| ModelError::TimedOut)??;
+        let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        if content_type.is_some_and(|kind| kind.contains("json")) {
+            let body = timeout_at(deadline, read(response, MAX_ANSWER_BYTES));
+            return whole(&body.await.map_err(|_| ModelError::TimedOut)??);
+        }
+        let reading = Reading {
+            body: Box::pin(response.bytes_stream()),
+            parser: SseParser::default(),
+            ready: VecDeque::new(),
+            finish: None,
+            usage: None,
+            next_token_by: first_token_by,
+            deadline,
+            timeouts: self.timeouts,
+            ended: false,
+        };
+        Ok(Box::pin(futures::stream::unfold(reading, Reading::step)))
+    }
+}
+
+#[derive(Deserialize)]
+struct Chunk {
+    #[serde(default)]
+    choices: Vec<Choice>,
+    #[serde(default)]
+    usage: Option<Tokens>,
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    #[serde(default, alias = "message")]
+    delta: Delta,
+    #[serde(default)]
+    finish_reason: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+struct Delta {
+    #[serde(default)]
+    content: Option<String>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+struct Tokens {
+    #[serde(default)]
+    prompt_tokens: u64,
+    #[serde(default)]
+    completion_tokens: u64,
+}
+
+impl From<Tokens> for Usage {
+    fn from(tokens: Tokens) -> Self {
+        Self { input_tokens: tokens.prompt_tokens, output_tokens: tokens.completion_tokens, cost_usd: 0.0 }
+    }
+}
+
+fn finish(reason: &str) -> FinishReason {
+    match reason {
+        "length" | "max_tokens" => FinishReason::Length,
+        "content_filter" => FinishReason::ContentFilter,
+        _ => FinishReason::Stop,
+    }
+}
+
+fn parse(data: &[u8]) -> Result<Chunk, ModelError> {
+    if let Some(error) = ErrorObject::find(data) {
+        return Err(error_in_answer(&error));
+    }
+    serde_json::from_slice(data).map_err(|err| {
+        // The reason names places in the JSON, not its text.
+        ModelError::Malformed(format!(
+            "an event is not a chat chunk ({:?}, column {})",
+            err.classify(),
+            err.column()
+        ))
+    })
+}
+
+/// An answer of a server that does not stream.
+fn whole(body: &[u8]) -> Result<ChatStream, ModelError> {
+    let chunk = parse(body)?;
+    let Some(choice) = chunk.choices.into_iter().next() else {
+        return Err(ModelError::Malformed("no choices".to_owned()));
+    };
+    let Some(reason) = choice.finish_reason else {
+        return Err(ModelError::Malformed("no finish_reason".to_owned()));
+    };
+    let text = choice.delta.content.unwrap_or_default();
+    let finished = ChatDelta::Finished { reason: finish(&reason), usage: chunk.usage.map(Usage::from) };
+    Ok(Box::pin(futures::stream::iter([Ok(ChatDelta::Text(text)), Ok(finished)])))
+}
+
+/// A stream half read.
+struct Reading {
+    body: Pin<Box<dyn Stream<Item = reqwest::Result<Bytes>> + Send>>,
+    parser: SseParser,
+    ready: VecDeque<ChatDelta>,
+    finish: Option<FinishReason>,
+    usage: Option<Usage>,
+    next_token_by: Instant,
+    deadline: Instant,
+    timeouts: Timeouts,
+    ended: bool,
+}
+
+impl Reading {
+    async fn step(mut self) -> Option<(Result<ChatDelta, ModelError>, Self)> {
+        loop {
+            if let Some(delta) = self.ready.pop_front() {
+                return Some((Ok(delta), self));
+            }
+            if self.ended {
+                return None;
+            }
+            if let Err(err) = self.read().await {
+                self.ended = true;
+                return Some((Err(err), self));
+            }
+        }
+    }
+
+    async fn read(&mut self) -> Result<(), ModelError> {
+        // Once the reason is there only the usage can still come: it is not worth a failed answer.
+        let read = timeout_at(self.next_token_by, self.body.next()).await;
+        let bytes = match read {
+            Ok(Some(Ok(bytes))) => bytes,
+            Ok(None) | Ok(Some(Err(_))) | Err(_) if self.finish.is_some() => return self.end(),
+            Ok(None) => return Err(ModelError::Malformed("the stream ended early".to_owned())),
+            Ok(Some(Err(err))) => return Err(unreachable(err)),
+            Err(_) => return Err(ModelError::TimedOut),
+        };
+        let events = self
+            .parser
+            .push(&bytes)
+            .map_err(|_| ModelError::Malformed("an event is too large".to_owned()))?;
+        for event in events {
+            if event.trim_ascii() == b"[DONE]" {
+                return self.end();
+            }
+            self.take(parse(&event)?);
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, chunk: Chunk) {
+        if let Some(tokens) = chunk.usage {
+            self.usage = Some(tokens.into());
+        }
+        // Comments and empty events are no sign of life: only chunks with choices move the timer.
+        if let Some(choice) = chunk.choices.into_iter().next() {
+            self.next_token_by = self.deadline.min(Instant::now() + self.timeouts.idle);
+            if let Some(text) = choice.delta.content.filter(|text| !text.is_empty()) {
+                self.ready.push_back(ChatDelta::Text(text));
+            }
+            if let Some(reason) = choice.finish_reason {
+                self.finish = Some(finish(&reason));
+            }
+        }
+    }
+
+    fn end(&mut self) -> Result<(), ModelError> {
+        self.ended = true;
+        let Some(reason) = self.finish else {
+            return Err(ModelError::Malformed("no finish_reason".to_owned()));
+        };
+        self.ready.push_back(ChatDelta::Finished { reason, usage: self.usage });
+        Ok(())
+    }
+}

@@ -1,0 +1,122 @@
+//! Vectors over OpenAI's protocol, in batches.
+
+use std::time::Instant;
+
+use async_trait::async_trait;
+use millhand_common::ports::{Embedder, ModelError};
+use serde::{Deserialize, Serialize};
+use tokio::time::timeout_at;
+
+use super::client::{Client, read};
+use super::refusal::{ErrorObject, error_in_answer};
+use super::{Endpoint, SetupError};
+
+/// Texts and bytes of one request: far below what servers take, so that one call is short.
+const BATCH_TEXTS: usize = 64;
+const BATCH_BYTES: usize = 128 * 1024;
+const MAX_ANSWER_BYTES: usize = 64 << 20;
+
+/// An [`Embedder`] on any server that speaks OpenAI's protocol.
+pub struct OpenAiEmbedder {
+    client: Client,
+    name: String,
+}
+
+impl OpenAiEmbedder {
+    /// Builds the client; sends nothing.
+    pub fn new(endpoint: &Endpoint) -> Result<Self, SetupError> {
+        Ok(Self { client: Client::new(endpoint)?, name: endpoint.name.clone() })
+    }
+
+    async fn batch(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, ModelError> {
+        let body = Body { model: &self.name, input: texts, encoding_format: "float" };
+        let response = self.client.post("embeddings", &body, None).await?;
+        let bytes = read(response, MAX_ANSWER_BYTES).await?;
+        if let Some(error) = ErrorObject::find(&bytes) {
+            return Err(error_in_answer(&error));
+        }
+        let answer: Answer = serde_json::from_slice(&bytes)
+            .map_err(|err| ModelError::Malformed(format!("no embeddings ({:?})", err.classify())))?;
+        let mut rows = answer.data;
+        rows.sort_by_key(|row| row.index);
+        if rows.len() != texts.len() || rows.iter().enumerate().any(|(at, row)| row.index != at) {
+            return Err(ModelError::Malformed(format!(
+                "{} embeddings for {} texts",
+                rows.len(),
+                texts.len()
+            )));
+        }
+        Ok(rows.into_iter().map(|row| row.embedding).collect())
+    }
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    model: &'a str,
+    input: &'a [&'a str],
+    encoding_format: &'a str,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    data: Vec<Row>,
+}
+
+#[derive(Deserialize)]
+struct Row {
+    index: usize,
+    embedding: Vec<f32>,
+}
+
+#[async_trait]
+impl Embedder for OpenAiEmbedder {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    async fn embed(&self, texts: &[String], deadline: Instant) -> Result<Vec<Vec<f32>>, ModelError> {
+        let mut vectors: Vec<Vec<f32>> = Vec::with_capacity(texts.len());
+        while vectors.len() < texts.len() {
+            let batch = next_batch(&texts[vectors.len()..]);
+            let call = timeout_at(tokio::time::Instant::from_std(deadline), self.batch(&batch));
+            vectors.extend(call.await.map_err(|_| ModelError::TimedOut)??);
+        }
+        let dimensions = vectors.first().map_or(0, Vec::len);
+        if vectors.iter().any(|vector| vector.len() != dimensions || vector.iter().any(|x| !x.is_finite())) {
+            return Err(ModelError::Malformed("embeddings differ in length or are not numbers".to_owned()));
+        }
+        Ok(vectors)
+    }
+}
+
+/// As many texts as fit one request, at least one. Servers refuse empty texts: a blank stands for them.
+fn next_batch(texts: &[String]) -> Vec<&str> {
+    let mut bytes = 0;
+    let mut batch = Vec::new();
+    for text in texts.iter().take(BATCH_TEXTS) {
+        bytes += text.len();
+        if bytes > BATCH_BYTES && !batch.is_empty() {
+            break;
+        }
+        batch.push(if text.is_empty() { " " } else { text.as_str() });
+    }
+    batch
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_hold_every_text_once() {
+        let texts: Vec<String> = (0..200).map(|n| "x".repeat(n * 37)).collect();
+        let mut sent = 0;
+        while sent < texts.len() {
+            let batch = next_batch(&texts[sent..]);
+            assert!((1..=BATCH_TEXTS).contains(&batch.len()));
+            assert!(batch.len() == 1 || batch.iter().map(|text| text.len()).sum::<usize>() <= BATCH_BYTES);
+            sent += batch.len();
+        }
+        assert_eq!(sent, texts.len());
+    }
+}

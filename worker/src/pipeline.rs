@@ -1,0 +1,96 @@
+//! How a chat job is answered: the whole way as one function, one line per stage.
+
+mod again;
+mod claim;
+mod compose;
+mod condense;
+mod extract;
+mod generate;
+mod markers;
+mod phrases;
+mod recall;
+mod record;
+mod retrieve;
+mod speaker;
+mod support;
+mod terms;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millhand_common::model::{Agent, AgentKind, AgentName, JobError, Terminal};
+use millhand_common::ports::{ChatModel, Conversations, Documents, Embedder, Index, JobReader};
+
+use crate::attempt::{Attempt, Failure};
+use phrases::Voice;
+use speaker::Speaker;
+
+/// What answering needs from outside.
+pub struct AnswerDeps {
+    pub conversations: Arc<dyn Conversations>,
+    /// Reads what earlier turns cited; without it follow-ups go by earlier questions alone.
+    pub jobs: Option<Arc<dyn JobReader>>,
+    pub documents: Option<Arc<dyn Documents>>,
+    pub index: Option<Arc<dyn Index>>,
+    /// Without one, `rag` answers with quotations and `chat` cannot answer.
+    pub model: Option<Arc<dyn ChatModel>>,
+    pub embedder: Option<Arc<dyn Embedder>>,
+    pub agents: HashMap<AgentName, Agent>,
+    /// Longest time of one model call, its stream included; the job's deadline cuts it further.
+    pub call_timeout: Duration,
+}
+
+impl AnswerDeps {
+    /// A model call that takes longer than this has gone wrong.
+    pub const CALL_TIMEOUT: Duration = Duration::from_secs(600);
+}
+
+/// Answers a chat job. Every piece of paid or slow work is a journaled step: a later attempt replays
+/// it. May be dropped at any await; what was emitted by then stays in the attempt's log.
+pub async fn answer(attempt: &Attempt, deps: &AnswerDeps) -> Result<Terminal, Failure> {
+    let spec = &attempt.job().spec;
+    let agent = deps.agents.get(&spec.agent).ok_or_else(|| {
+        let message = format!("there is no agent `{}`: GET /v1/agents lists them", spec.agent);
+        Failure::Fatal(JobError::new("unknown_agent", message, false))
+    })?;
+    match agent.kind {
+        AgentKind::Rag => answer_from_documents(attempt, deps, agent).await,
+        AgentKind::Chat => talk(attempt, deps, agent).await,
+    }
+}
+
+async fn answer_from_documents(
+    attempt: &Attempt,
+    deps: &AnswerDeps,
+    agent: &Agent,
+) -> Result<Terminal, Failure> {
+    let question = attempt.job().spec.question();
+    let voice = Voice::of(question);
+    let history = recall::history(attempt, deps).await?;
+    let wordings = condense::wordings(question, &history);
+    let found = retrieve::passages(attempt, deps, &wordings).await?;
+    let mut speaker = Speaker::new(attempt);
+    if found.passages.is_empty() {
+        return record::nothing_found(&mut speaker, voice, found.searched).await;
+    }
+    let Some(model) = &deps.model else {
+        let quotes = extract::quotations(question, &found);
+        return record::quotations(&mut speaker, voice, quotes, &found).await;
+    };
+    let prompt = compose::grounded(agent, &history, question, &found.passages);
+    let reply = generate::reply(&mut speaker, deps, model.as_ref(), prompt).await?;
+    record::grounded(&mut speaker, voice, model.name(), reply).await
+}
+
+async fn talk(attempt: &Attempt, deps: &AnswerDeps, agent: &Agent) -> Result<Terminal, Failure> {
+    let Some(model) = &deps.model else {
+        let message = "this agent needs a model: set [model] base_url and name, or OPENAI_BASE_URL";
+        return Err(Failure::Fatal(JobError::new("model_not_configured", message, false)));
+    };
+    let history = recall::history(attempt, deps).await?;
+    let prompt = compose::chat(agent, &history, attempt.job().spec.question());
+    let mut speaker = Speaker::new(attempt);
+    let reply = generate::reply(&mut speaker, deps, model.as_ref(), prompt).await?;
+    record::talk(&mut speaker, model.name(), reply).await
+}

@@ -1,0 +1,162 @@
+//! Finds the passages that an answer may rest on.
+
+use millhand_common::model::{CollectionName, EventBody, JobError, Passage, PassageRef, StepKind, TenantId};
+use millhand_common::ports::{Documents, DocumentsError, Index, IndexError, SearchQuery};
+use millhand_common::text::analyze::Language;
+use serde::{Deserialize, Serialize};
+
+use super::AnswerDeps;
+use super::condense::Wordings;
+use super::terms::{AskedTerm, Bag, coverage, languages, weigh};
+use crate::attempt::{Attempt, Failure};
+
+/// Passages asked of the index: rarity of terms is counted among them.
+const CANDIDATES: usize = 40;
+/// Passages kept, and their text: what fits a prompt beside a long answer.
+const KEPT: usize = 10;
+const KEPT_BYTES: usize = 20 * 1024;
+/// Two passages with this share of their terms in common say the same.
+const SAME: f32 = 0.85;
+
+/// What retrieval found: all that later stages need of it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Found {
+    /// Best first.
+    pub(crate) passages: Vec<Passage>,
+    /// The terms of each wording, most trusted first.
+    pub(crate) asked: Vec<Vec<AskedTerm>>,
+    /// There was something to search.
+    pub(crate) searched: bool,
+}
+
+/// Searches the job's collections with every wording, as one journaled step.
+pub(crate) async fn passages(
+    attempt: &Attempt,
+    deps: &AnswerDeps,
+    wordings: &Wordings,
+) -> Result<Found, Failure> {
+    let found: Found =
+        attempt.step("retrieval", StepKind::Retrieval, search(attempt, deps, wordings)).await?;
+    let passages = found.passages.iter().map(PassageRef::from).collect();
+    attempt.emit(EventBody::RetrievalCompleted { passages }).await?;
+    Ok(found)
+}
+
+async fn search(attempt: &Attempt, deps: &AnswerDeps, wordings: &Wordings) -> Result<Found, Failure> {
+    let spec = &attempt.job().spec;
+    let (Some(index), Some(documents)) = (&deps.index, &deps.documents) else {
+        let message = "no index is configured: set [index] kind, or ask the agent `chat`";
+        return Err(Failure::Fatal(JobError::new("index_not_configured", message, false)));
+    };
+    let collections = match &spec.collection {
+        Some(named) => named.as_slice().to_vec(),
+        None => all_collections(documents.as_ref(), &spec.tenant).await?,
+    };
+    if collections.is_empty() {
+        return Ok(Found::default());
+    }
+    let texts = wordings.texts();
+    let query = SearchQuery {
+        vector: vector(attempt, deps, &texts).await,
+        texts,
+        collections,
+        filter: spec.filter.clone().unwrap_or_default(),
+        limit: CANDIDATES,
+    };
+    let candidates = find(index.as_ref(), &spec.tenant, &query).await?;
+    Ok(choose(candidates, &query.texts))
+}
+
+/// All collections that have documents, without the sample once there is another.
+async fn all_collections(
+    documents: &dyn Documents,
+    tenant: &TenantId,
+) -> Result<Vec<CollectionName>, Failure> {
+    let all = documents.collections(tenant).await.map_err(|err| match err {
+        DocumentsError::Full | DocumentsError::Unreachable(_) => retry("documents_unavailable", &err),
+        DocumentsError::Damaged(_) => fatal("documents_damaged", &err),
+    })?;
+    let sample = CollectionName::sample();
+    let filled: Vec<_> = all.into_iter().filter(|(_, count)| *count > 0).map(|(name, _)| name).collect();
+    let own: Vec<_> = filled.iter().filter(|name| **name != sample).cloned().collect();
+    Ok(if own.is_empty() { filled } else { own })
+}
+
+/// The question as the embedder sees it. An embedder that fails costs the dense leg, not the answer.
+async fn vector(attempt: &Attempt, deps: &AnswerDeps, texts: &[String]) -> Option<Vec<f32>> {
+    let embedder = deps.embedder.as_ref()?;
+    let deadline = attempt.deadline().min(std::time::Instant::now() + attempt.time_left() / 4);
+    match embedder.embed(&texts[..1], deadline).await {
+        Ok(vectors) => vectors.into_iter().next(),
+        Err(err) => {
+            tracing::warn!(error = %err, "embedder failed: this search goes by words only");
+            None
+        }
+    }
+}
+
+async fn find(index: &dyn Index, tenant: &TenantId, query: &SearchQuery) -> Result<Vec<Passage>, Failure> {
+    index.search(tenant, query).await.map_err(|err| match err {
+        IndexError::Full | IndexError::Unreachable(_) => retry("index_unavailable", &err),
+        IndexError::Damaged(_) | IndexError::Dimensions { .. } => fatal("index_damaged", &err),
+    })
+}
+
+fn retry(code: &str, err: &dyn std::error::Error) -> Failure {
+    Failure::Retry { error: JobError::new(code, err.to_string(), true), after: None }
+}
+
+fn fatal(code: &str, err: &dyn std::error::Error) -> Failure {
+    Failure::Fatal(JobError::new(code, err.to_string(), false))
+}
+
+/// Orders candidates by what the index says and by how much of the question they and their headings
+/// have, and keeps the best that do not repeat each other.
+fn choose(candidates: Vec<Passage>, texts: &[String]) -> Found {
+    let langs = languages(&candidates);
+    let bag = |text: &str| Bag::of(text, Language::detect(text));
+    let bodies: Vec<Bag> = candidates
+        .iter()
+        .map(|passage| Bag::of(&passage.text, Language::detect(&passage.text)).union(&bag(&passage.title)))
+        .collect();
+    let asked: Vec<_> = texts.iter().map(|text| weigh(text, &langs, &bodies)).collect();
+    let top = candidates.iter().map(|passage| passage.score).fold(f32::MIN_POSITIVE, f32::max);
+    let mut ranked: Vec<(f32, Passage, Bag)> = candidates
+        .into_iter()
+        .zip(bodies)
+        .map(|(passage, body)| {
+            let heading = bag(own_heading(&passage.title));
+            let fit =
+                asked.iter().map(|asked| 0.4 * coverage(asked, &body) + 0.2 * coverage(asked, &heading));
+            let score = 0.4 * (passage.score / top).max(0.0) + fit.fold(0.0, f32::max);
+            (score, passage, body)
+        })
+        .collect();
+    ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.passage_id.cmp(&b.1.passage_id)));
+
+    let mut kept: Vec<(Passage, Bag)> = Vec::new();
+    let mut bytes = 0;
+    for (score, mut passage, body) in ranked {
+        bytes += passage.text.len();
+        if kept.len() == KEPT || (bytes > KEPT_BYTES && !kept.is_empty()) {
+            break;
+        }
+        if kept.iter().all(|(_, other)| similarity(&body, other) < SAME) {
+            passage.score = score;
+            kept.push((passage, body));
+        }
+    }
+    Found { passages: kept.into_iter().map(|(passage, _)| passage).collect(), asked, searched: true }
+}
+
+/// The heading right above a passage.
+pub(crate) fn own_heading(title: &str) -> &str {
+    title.rsplit('›').next().unwrap_or(title).trim()
+}
+
+/// Share of common terms among all terms of the two.
+pub(crate) fn similarity(a: &Bag, b: &Bag) -> f32 {
+    let common = a.0.intersection(&b.0).count();
+    let all = a.0.len() + b.0.len() - common;
+    if all == 0 { 0.0 } else { common as f32 / all as f32 }
+}
