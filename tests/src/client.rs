@@ -56,7 +56,6 @@ impl Client {
         Ok(Answer { status, headers, text: response.text().await? })
     }
 
-    #[must_use]
     pub fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
         let method = method.parse().expect("a method");
         self.http.request(method, format!("{}{path}", self.url))

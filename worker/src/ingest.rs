@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use metrics::counter;
 use millhand_common::model::{
     CollectionName, DocumentOutcome, EventBody, IngestItem, JobError, JobInput, Output, Status, StepKind,
@@ -70,10 +70,9 @@ pub async fn ingest(attempt: &Attempt, deps: &IngestDeps) -> Result<Terminal, Fa
     };
     let run = Run { attempt, deps, collection, total: count(documents.len()), done: AtomicU32::new(0) };
     let mut outcomes = Vec::with_capacity(documents.len());
-    let mut prepared = futures::stream::iter(documents.iter().enumerate())
-        .map(|(n, item)| run.prepare(n, item))
-        .buffered(TOGETHER)
-        .ready_chunks(TOGETHER);
+    // Boxed: a closure over borrowed items is not general enough for a `Send` future.
+    let each: Vec<_> = documents.iter().enumerate().map(|(n, item)| run.prepare(n, item).boxed()).collect();
+    let mut prepared = futures::stream::iter(each).buffered(TOGETHER).ready_chunks(TOGETHER);
     while let Some(ready) = prepared.next().await {
         let ready = ready.into_iter().collect::<Result<Vec<_>, Failure>>()?;
         outcomes.extend(run.write(ready).await?);

@@ -115,7 +115,7 @@ impl Sample {
         };
         let hint = Hint { v: 1, job: job.spec.id, tenant, lane: job.spec.lane, traceparent: None };
         // Without the hint the job is late, not lost: it stands in the due index until `hinted`.
-        if self.broker.publish(&[hint.clone()]).await.is_ok() {
+        if self.broker.publish(std::slice::from_ref(&hint)).await.is_ok() {
             self.store.hinted(&[(hint.tenant, hint.job)]).await?;
         }
         Ok(job.spec.id)

@@ -1,5 +1,6 @@
 //! The embedded store is held to what every store must do, to a model of it, and to what only a store
 //! on disk can be asked.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod disk;
 mod model;

@@ -63,7 +63,7 @@ pub(super) fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> M
         503 | 529 if retry_after.is_some() => ModelError::RateLimited { retry_after },
         408 | 409 | 500.. => ModelError::Unavailable(said),
         _ if should_retry == Some("true") => ModelError::Unavailable(said),
-        300..400 => ModelError::Rejected(format!("{said}: it redirects; set base_url to where it leads")),
+        300..=399 => ModelError::Rejected(format!("{said}: it redirects; set base_url to where it leads")),
         _ => ModelError::Rejected(said),
     }
 }

@@ -59,7 +59,7 @@ impl Markers {
                 break;
             };
             let mark = Some(&self.held[inner..close]).filter(|inner| inner.len() <= MAX_MARK_BYTES);
-            match mark.and_then(|inner| parse(inner)) {
+            match mark.and_then(parse) {
                 Some(mark) => {
                     let space = self.held[..inner - 2].to_owned();
                     self.held.drain(..close + 2);

@@ -35,7 +35,7 @@ fn find_words(text: &str, words: &str) -> Option<Span> {
         let at = text
             .windows(part.len())
             .position(|window| window.iter().zip(&part).all(|((_, a), (_, b))| a == b))?;
-        let (last, _) = text[at + part.len() - 1].clone();
+        let (last, _) = text[at + part.len() - 1];
         Some(Span::new(text[at].0.from, last.to))
     })
 }
