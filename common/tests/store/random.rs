@@ -122,8 +122,7 @@ impl<'a> Both<'a> {
     fn new(folder: &'a Path) -> Self {
         let opened = open_at(folder, Clock::manual());
         let conversations = |_| (0..CONVERSATIONS).map(|_| ConversationId::new()).collect();
-        let mut model = Model::default();
-        model.now = opened.clock.now().as_millis();
+        let model = Model { now: opened.clock.now().as_millis(), ..Model::default() };
         Self {
             folder,
             store: Some(opened.store),

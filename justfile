@@ -1,0 +1,19 @@
+# What a person types is what CI runs.
+
+# Everything CI checks.
+check:
+    .ci/run
+
+# Installs what tests need, and runs them.
+test *NAMES:
+    ./tests/run {{NAMES}}
+
+# The whole system on its embedded default.
+up *ARGS:
+    cargo run --release -- up {{ARGS}}
+
+fmt:
+    cargo fmt --all
+
+deny:
+    cargo deny check bans licenses sources
