@@ -1,0 +1,129 @@
+//! The commands as a newcomer types them, without a model, and the page in a real browser.
+
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+
+use serde_json::Value;
+use tokio::process::Command;
+
+use millhand_tests::server::binary;
+use millhand_tests::{Launch, Server};
+
+async fn run(server: &Server, args: &[&str]) -> Output {
+    let mut command = Command::new(binary());
+    command.args(args).env("MILLHAND_URL", &server.url).env("MILLHAND_ADMIN_URL", &server.admin);
+    command.output().await.unwrap()
+}
+
+async fn prints(server: &Server, args: &[&str]) -> String {
+    let output = run(server, args).await;
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "millhand {args:?}: {out}{err}");
+    out.into_owned()
+}
+
+fn write_handbook(folder: &Path) {
+    fs::create_dir_all(folder.join("zh")).unwrap();
+    let english = "# Ferry handbook\n\nThe ferry leaves Oakport every forty minutes. A bicycle costs three \
+                   crowns.\n\n## Winter\n\nFrom November to March the last crossing is at 18:20.\n";
+    let chinese = "# 渡轮手册\n\n渡轮每四十分钟从橡树港出发一班。自行车票价为三克朗。\n\n## 冬季\n\n十一月至次年三月，末班船为十八点二十分。\n";
+    fs::write(folder.join("ferry.md"), english).unwrap();
+    fs::write(folder.join("zh/渡轮.md"), chinese).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn documents_go_in_and_cited_answers_come_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let handbook = dir.path().join("handbook");
+    write_handbook(&handbook);
+    let server = Launch::new(&dir.path().join("data")).start().await;
+    prints(&server, &["ingest", handbook.to_str().unwrap(), "--collection", "ferry"]).await;
+    let found = prints(&server, &["search", "bicycle price", "--collection", "ferry"]).await;
+    assert!(found.contains("ferry.md"), "{found}");
+    for (question, expected, document) in [
+        ("What does a bicycle cost on the ferry?", "three crowns", "handbook/ferry.md"),
+        ("自行车票价是多少？", "三克朗", "handbook/zh/渡轮.md"),
+    ] {
+        let answer = prints(&server, &["ask", question, "--collection", "ferry"]).await;
+        assert!(answer.contains(expected) && answer.contains(document), "{question}: {answer}");
+    }
+    let jobs: Value = serde_json::from_str(&prints(&server, &["jobs", "--json"]).await).unwrap();
+    let asked: Vec<&Value> =
+        jobs["data"].as_array().unwrap().iter().filter(|job| job["kind"] == "chat").collect();
+    assert_eq!(asked.len(), 2);
+    for job in asked {
+        check_citations(&server, job).await;
+    }
+    let honest =
+        prints(&server, &["ask", "Who won the chess olympiad in 1987?", "-t", "ferry", "--json"]).await;
+    assert!(honest.contains("\"answered\":false"), "{honest}");
+    prints(&server, &["dead-letters"]).await;
+}
+
+/// Every quote is the canonical text at its span, and the answer at its own.
+async fn check_citations(server: &Server, job: &Value) {
+    let job = server.client.job(job["id"].as_str().unwrap()).await;
+    let citations = job["output"]["citations"].as_array().unwrap();
+    assert!(!citations.is_empty(), "{job}");
+    let answer = job["output"]["text"].as_str().unwrap();
+    for citation in citations {
+        let path = format!(
+            "/v1/collections/{}/documents/{}/text",
+            citation["collection"].as_str().unwrap(),
+            citation["document_id"].as_str().unwrap()
+        );
+        let text = server.client.get(&path).await.text;
+        let span = |name: &str| {
+            let end = |at: usize| usize::try_from(citation[name][at].as_u64().unwrap()).unwrap();
+            end(0)..end(1)
+        };
+        assert_eq!(&text[span("span")], citation["quote"].as_str().unwrap());
+        assert!(answer.get(span("answer_span")).is_some(), "{citation} {answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn errors_say_what_to_do_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let away =
+        Command::new(binary()).args(["ask", "x", "--url", "http://127.0.0.1:9"]).output().await.unwrap();
+    assert!(!away.status.success());
+    let said = String::from_utf8_lossy(&away.stderr);
+    assert!(said.contains("millhand up"), "{said}");
+    fs::write(dir.path().join("millhand.toml"), "[worker]\nslotz = 3\n").unwrap();
+    let check =
+        Command::new(binary()).args(["config", "check"]).current_dir(dir.path()).output().await.unwrap();
+    assert!(!check.status.success());
+    let said = String::from_utf8_lossy(&check.stderr);
+    assert!(said.contains("slotz") && said.contains("slots"), "{said}");
+    let args = ["up", "--listen", "0.0.0.0:0", "--data", "x"];
+    let refused = Command::new(binary()).args(args).current_dir(dir.path()).output().await.unwrap();
+    assert!(!refused.status.success());
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--insecure"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_real_browser_shows_the_api_page() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Launch::new(&dir.path().join("data")).start().await;
+    let page = format!("{}/docs/", server.url);
+    let profile = format!("--user-data-dir={}", dir.path().join("profile").display());
+    let args = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=15000", "--dump-dom"];
+    let shown = Command::new("chromium").args(args).arg(profile).arg(&page).output().await;
+    let shown = shown.expect("chromium is missing: ./tests/run installs it");
+    let dom = String::from_utf8_lossy(&shown.stdout);
+    assert!(dom.contains("/v1/jobs"), "the page lists the paths: {dom}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_existing_folder_is_ready_in_a_second() {
+    let dir = tempfile::tempdir().unwrap();
+    Launch::new(dir.path()).start().await.sigterm().await;
+    let server = Launch::new(dir.path()).start().await;
+    let line = server.logged();
+    let ready = line.lines().find(|line| line.contains("started_ms")).expect("it says when it is ready");
+    let ready: Value = serde_json::from_str(ready).unwrap();
+    let millis = ready["started_ms"].as_u64().or_else(|| ready["fields"]["started_ms"].as_u64()).unwrap();
+    assert!(millis < 1000, "{millis} ms");
+}
