@@ -4,16 +4,17 @@ mod feed;
 mod sse;
 pub(crate) mod ws;
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, header};
-use millhand_common::model::{JobId, TenantId};
+use millhand_common::model::{Event, JobId, TenantId};
 use millhand_common::ports::{LogPage, Lookup};
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
 pub(crate) use feed::Feed;
@@ -65,6 +66,13 @@ pub(crate) struct EventPageSchema {
     next_after: Option<u64>,
 }
 
+/// A page as it is sent: straight from the log, so that each event has the bytes every transport has.
+#[derive(Serialize)]
+struct EventPage<'a> {
+    events: &'a [Arc<Event>],
+    next_after: Option<u64>,
+}
+
 /// Read a job's log: JSON, SSE (`Accept: text/event-stream`) or WebSocket (an upgrade).
 #[utoipa::path(get, path = "/v1/jobs/{id}/events", tag = "events",
     params(("id" = String, Path), EventsParams, ("Last-Event-ID" = Option<u64>, Header, description = "`seq` of the last event seen")),
@@ -108,7 +116,7 @@ pub(crate) async fn events(
     let page = api.log_page(&tenant, id, after, usize::try_from(limit).expect("at most 1000")).await?;
     let last = page.events.last().map_or(after, |event| event.seq);
     let next_after = (!page.sealed || last < page.last_seq).then_some(last);
-    Ok(Json(json!({ "events": page.events, "next_after": next_after })).into_response())
+    Ok(Json(EventPage { events: &page.events, next_after }).into_response())
 }
 
 fn accepts_sse(headers: &HeaderMap) -> bool {
