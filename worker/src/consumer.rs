@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
-use tokio::sync::{OwnedSemaphorePermit, RwLock, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +29,11 @@ const CLAIMS_AT_ONCE: usize = 8;
 const BATCH_FIRST_EVERY: usize = 8;
 /// A store or broker that fails is asked again after this long.
 const PAUSE: Duration = Duration::from_millis(200);
+/// How long one job at a time is pulled for the sake of a suspect that was given back: jobs in hand
+/// end, and it comes. One that does not come by then asks again when it is claimed.
+const QUIET: Duration = Duration::from_secs(60);
+/// Longer than any job may take: its quiet ends with it.
+const WHOLE_JOB: Duration = Duration::from_secs(2 * 24 * 3600);
 /// How long giving back may take after the drain time-out.
 const GIVE_BACK_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -65,10 +70,11 @@ struct Shared {
     pipeline: Arc<dyn Pipeline>,
     running: Mutex<HashMap<JobId, (u64, Arc<Orders>)>>,
     running_count: AtomicU32,
-    /// Read by every job, written by a suspect: a suspect has the process to itself.
-    alone: RwLock<()>,
-    /// Suspects claimed here: while there are any, nothing new is pulled.
-    suspects: AtomicUsize,
+    /// Tasks that claim or run a job now.
+    in_hand: AtomicUsize,
+    /// A suspect needs the process to itself: until this moment, or until it has run, one job is in
+    /// hand at a time.
+    quiet_until: Mutex<Option<Instant>>,
     pulls: AtomicUsize,
     give_up: CancellationToken,
 }
@@ -97,8 +103,8 @@ impl Worker {
             pipeline,
             running: Mutex::default(),
             running_count: AtomicU32::new(0),
-            alone: RwLock::new(()),
-            suspects: AtomicUsize::new(0),
+            in_hand: AtomicUsize::new(0),
+            quiet_until: Mutex::default(),
             pulls: AtomicUsize::new(0),
             give_up: CancellationToken::new(),
         };
@@ -125,7 +131,7 @@ impl Worker {
                     log_if_panicked(ended);
                     continue;
                 }
-                wake = next(&shared, &slots, &claims) => wake,
+                wake = next(&shared, &slots, &claims), if jobs.is_empty() || !shared.is_quiet() => wake,
             };
             let Some((slot, claim, wake)) = wake else {
                 pause(&shutdown).await;
@@ -133,6 +139,11 @@ impl Worker {
             };
             let shared = Arc::clone(&shared);
             jobs.spawn(async move {
+                let in_hand = InHand::count(&shared.in_hand);
+                // The other half is in `Shared::have_alone`: one of the two sees the other.
+                if shared.is_quiet() && !in_hand.is_only() {
+                    return;
+                }
                 match wake {
                     Wake::Due => take_due(&shared, slot, claim).await,
                     Wake::Hint(delivery) => take_hint(&shared, slot, delivery).await,
@@ -154,9 +165,6 @@ async fn next(
     claims: &Arc<Semaphore>,
 ) -> Option<(OwnedSemaphorePermit, Option<OwnedSemaphorePermit>, Wake)> {
     let slot = Arc::clone(slots).acquire_owned().await.ok()?;
-    if shared.suspects.load(Ordering::SeqCst) > 0 {
-        return None;
-    }
     let due = async {
         let claim = Arc::clone(claims).acquire_owned().await.ok();
         shared.store.due().await;
@@ -231,9 +239,44 @@ async fn take_hint(shared: &Shared, slot: OwnedSemaphorePermit, delivery: Delive
     drop(slot);
 }
 
+/// Counts one task for as long as it lives.
+struct InHand<'a>(&'a AtomicUsize);
+
+impl<'a> InHand<'a> {
+    fn count(tasks: &'a AtomicUsize) -> Self {
+        tasks.fetch_add(1, Ordering::SeqCst);
+        Self(tasks)
+    }
+
+    fn is_only(&self) -> bool {
+        self.0.load(Ordering::SeqCst) == 1
+    }
+}
+
+impl Drop for InHand<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 impl Shared {
     fn running(&self) -> MutexGuard<'_, HashMap<JobId, (u64, Arc<Orders>)>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_quiet(&self) -> bool {
+        let until = *self.quiet_until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Asks for quiet, and says whether the caller's job is the only one in hand.
+    fn have_alone(&self) -> bool {
+        self.be_quiet(Some(Instant::now() + QUIET));
+        self.in_hand.load(Ordering::SeqCst) == 1
+    }
+
+    fn be_quiet(&self, until: Option<Instant>) {
+        *self.quiet_until.lock().unwrap_or_else(PoisonError::into_inner) = until;
     }
 
     fn orders_for(&self, lease: &Lease) -> Option<Arc<Orders>> {

@@ -2,23 +2,21 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
-use millhand_common::model::{JobId, JobInput, Terminal, UploadId};
+use millhand_common::model::{JobId, JobInput, Timestamp, UploadId, WaitReason};
 use millhand_common::ports::{Lease, Run};
 use millhand_common::telemetry;
-use tokio::sync::RwLock;
 use tracing::Instrument;
 
-use super::Shared;
-use crate::Pipeline;
-use crate::attempt::{Attempt, Failure};
+use super::{Shared, WHOLE_JOB};
 use crate::lease::Orders;
 use crate::run::run_job;
 
 /// A job with this many deaths runs alone in its process.
 const SUSPECT_DEATHS: u32 = 2;
+/// When a suspect that met other jobs comes again; nothing new is pulled beside them meanwhile.
+const ASK_AGAIN: Duration = Duration::from_millis(300);
 
 /// Runs a claimed job to its end; `taken` is a moment before the claim was sent.
 pub(super) async fn run_claimed(shared: &Shared, run: Run, taken: Instant) {
@@ -31,17 +29,43 @@ pub(super) async fn run_claimed(shared: &Shared, run: Run, taken: Instant) {
     async {
         let orders = Arc::new(Orders::default());
         let suspect = run.job.deaths >= SUSPECT_DEATHS;
-        let _place = Place::take(shared, &run.lease, Arc::clone(&orders), suspect);
-        let gate = if suspect {
+        if suspect && !shared.have_alone() {
+            // Not kept until the others are done: while it waited here it would die with any of them.
+            give_back(shared, &run.lease).await;
+            return;
+        }
+        let _quiet = suspect.then(|| {
             tracing::warn!(deaths = run.job.deaths, "job killed its workers before: it runs alone");
-            Gate::Alone(&shared.alone)
-        } else {
-            Gate::Beside(&shared.alone)
-        };
-        run_gated(shared, run, taken, &orders, gate).await;
+            Quiet::keep(shared)
+        });
+        let _place = Place::take(shared, &run.lease, Arc::clone(&orders));
+        run_tidy(shared, run, taken, &orders).await;
     }
     .instrument(span)
     .await;
+}
+
+async fn give_back(shared: &Shared, lease: &Lease) {
+    let at = Timestamp::now() + ASK_AGAIN;
+    if let Err(err) = shared.store.release(lease, Some(at), WaitReason::Drain).await {
+        tracing::warn!(error = %err, "cannot give a job back: its lease will end");
+    }
+}
+
+/// Nothing else is pulled while this lives, however long that is.
+struct Quiet<'a>(&'a Shared);
+
+impl<'a> Quiet<'a> {
+    fn keep(shared: &'a Shared) -> Self {
+        shared.be_quiet(Some(Instant::now() + WHOLE_JOB));
+        Self(shared)
+    }
+}
+
+impl Drop for Quiet<'_> {
+    fn drop(&mut self) {
+        self.0.be_quiet(None);
+    }
 }
 
 /// A running job's place in the books; given up however the job's task ends, a panic included.
@@ -49,16 +73,14 @@ struct Place<'a> {
     shared: &'a Shared,
     job: JobId,
     epoch: u64,
-    suspect: bool,
 }
 
 impl<'a> Place<'a> {
-    fn take(shared: &'a Shared, lease: &Lease, orders: Arc<Orders>, suspect: bool) -> Self {
+    fn take(shared: &'a Shared, lease: &Lease, orders: Arc<Orders>) -> Self {
         shared.running().insert(lease.job, (lease.epoch, orders));
         let count = shared.running_count.fetch_add(1, Ordering::Relaxed) + 1;
         metrics::gauge!(telemetry::WORKER_RUNNING).set(f64::from(count));
-        shared.suspects.fetch_add(usize::from(suspect), Ordering::SeqCst);
-        Self { shared, job: lease.job, epoch: lease.epoch, suspect }
+        Self { shared, job: lease.job, epoch: lease.epoch }
     }
 }
 
@@ -66,7 +88,6 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         let count = self.shared.running_count.fetch_sub(1, Ordering::Relaxed) - 1;
         metrics::gauge!(telemetry::WORKER_RUNNING).set(f64::from(count));
-        self.shared.suspects.fetch_sub(usize::from(self.suspect), Ordering::SeqCst);
         let mut running = self.shared.running();
         // A later attempt of the same job may have the entry by now.
         if running.get(&self.job).is_some_and(|(epoch, _)| *epoch == self.epoch) {
@@ -75,46 +96,18 @@ impl Drop for Place<'_> {
     }
 }
 
-async fn run_gated(shared: &Shared, run: Run, taken: Instant, orders: &Orders, gate: Gate<'_>) {
+/// Runs the job and drops its uploads when it is over.
+async fn run_tidy(shared: &Shared, run: Run, taken: Instant, orders: &Orders) {
     let tenant = run.job.spec.tenant.clone();
     let uploads: Vec<UploadId> = match &run.job.spec.input {
         JobInput::Ingest { documents, .. } => documents.iter().map(|document| document.upload).collect(),
         JobInput::Chat { .. } => Vec::new(),
     };
-    let pipeline = Gated { gate, pipeline: &*shared.pipeline };
-    let ended = run_job(&*shared.store, &pipeline, run, taken, orders, &shared.give_up).await;
+    let ended = run_job(&*shared.store, &*shared.pipeline, run, taken, orders, &shared.give_up).await;
     let Some(documents) = shared.documents.as_ref().filter(|_| ended) else { return };
     for upload in uploads {
         if let Err(err) = documents.drop_upload(&tenant, upload).await {
             tracing::warn!(error = %err, "an upload stays until it is found to be an orphan");
-        }
-    }
-}
-
-/// Who may run at the same time. Waiting at the gate happens inside the attempt, so that its lease is
-/// kept meanwhile.
-enum Gate<'a> {
-    Beside(&'a RwLock<()>),
-    Alone(&'a RwLock<()>),
-}
-
-struct Gated<'a> {
-    gate: Gate<'a>,
-    pipeline: &'a dyn Pipeline,
-}
-
-#[async_trait]
-impl Pipeline for Gated<'_> {
-    async fn run(&self, attempt: &Attempt) -> Result<Terminal, Failure> {
-        match self.gate {
-            Gate::Beside(lock) => {
-                let _beside = lock.read().await;
-                self.pipeline.run(attempt).await
-            }
-            Gate::Alone(lock) => {
-                let _alone = lock.write().await;
-                self.pipeline.run(attempt).await
-            }
         }
     }
 }
