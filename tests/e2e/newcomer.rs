@@ -97,6 +97,7 @@ async fn errors_say_what_to_do_next() {
     assert!(!check.status.success());
     let said = String::from_utf8_lossy(&check.stderr);
     assert!(said.contains("slotz") && said.contains("slots"), "{said}");
+    fs::remove_file(dir.path().join("millhand.toml")).unwrap();
     let args = ["up", "--listen", "0.0.0.0:0", "--data", "x"];
     let refused = Command::new(binary()).args(args).current_dir(dir.path()).output().await.unwrap();
     assert!(!refused.status.success());
