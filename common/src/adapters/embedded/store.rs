@@ -138,7 +138,9 @@ fn check_wal(file: &Path) -> Result<(), OpenError> {
 #[async_trait]
 impl JobStore for EmbeddedStore {
     async fn accept(&self, accept: Accept) -> Result<Accepted, StoreError> {
-        self.engine.run(Need::Room, move |tx| accept::accept(tx, &accept)).await
+        let accepted = self.engine.run(Need::Room, move |tx| accept::accept(tx, &accept)).await;
+        crate::crash::point("accept.committed");
+        accepted
     }
 
     async fn hinted(&self, jobs: &[(TenantId, JobId)]) -> Result<(), StoreError> {
