@@ -50,6 +50,23 @@ pub(super) fn remove(tx: &mut Tx<'_>, version: u64) -> Result<(), Fault> {
     remember(tx, id, &tenant)
 }
 
+/// Removes a job whose time is over, and with its last job the conversation: one that holds nothing
+/// would stay for ever.
+pub(super) fn expire(tx: &mut Tx<'_>, version: u64) -> Result<(), Fault> {
+    let (conversation, tenant): (Option<Uuid>, String) = tx
+        .db
+        .prepare_cached("SELECT conversation, tenant FROM jobs WHERE version = ?1")?
+        .query_row([version], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    remove(tx, version)?;
+    let Some(id) = conversation else { return Ok(()) };
+    let goes_on = tx.db.prepare_cached("SELECT 1 FROM jobs WHERE conversation = ?1")?.exists([id])?;
+    if !goes_on {
+        tx.db.prepare_cached("DELETE FROM conversations WHERE id = ?1")?.execute([id])?;
+        remember(tx, id, &tenant)?;
+    }
+    Ok(())
+}
+
 pub(super) fn delete_conversation(
     tx: &mut Tx<'_>,
     tenant: &TenantId,

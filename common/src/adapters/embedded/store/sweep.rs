@@ -13,8 +13,8 @@ use super::remove;
 
 /// How long a live owner has to close its job at the deadline itself.
 const OWNER_GRACE: Duration = Duration::from_millis(500);
-/// How long ids of removed jobs answer 410 instead of 404.
-const REMEMBER_GONE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Ids of what was removed answer 410 instead of 404 this many times as long as jobs are kept.
+const REMEMBER_GONE: u32 = 4;
 /// Jobs removed in one sweep: more would make other operations wait.
 const REMOVE_AT_ONCE: usize = 200;
 /// Pages given back to the file system in one sweep.
@@ -98,10 +98,10 @@ fn retention(
         report.logs_removed += 1;
     }
     for version in finished_before(tx, "", keep_jobs)? {
-        remove::remove(tx, version)?;
+        remove::expire(tx, version)?;
         report.jobs_removed += 1;
     }
-    let forget = (tx.now - REMEMBER_GONE).as_millis();
+    let forget = (tx.now - keep_jobs.saturating_mul(REMEMBER_GONE)).as_millis();
     tx.db
         .prepare_cached("DELETE FROM gone WHERE id IN (SELECT id FROM gone WHERE at < ?1 LIMIT 1000)")?
         .execute([forget])?;
