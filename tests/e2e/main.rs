@@ -1,5 +1,7 @@
 //! One module per promise made to users.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 mod accepted;
 mod backup;
 mod crash;
