@@ -82,6 +82,24 @@ mod tests {
     }
 
     #[test]
+    fn help_tells_a_newcomer_what_there_is() {
+        let text = |path: &[&str]| {
+            let mut command = Cli::command();
+            command.build();
+            let mut found = &mut command;
+            for name in path {
+                found = found.find_subcommand_mut(name).unwrap();
+            }
+            // The environment of whoever runs the tests is not part of it.
+            found.render_help().to_string()
+        };
+        insta::assert_snapshot!(text(&[]), @"");
+        insta::assert_snapshot!(text(&["ask"]), @"");
+        insta::assert_snapshot!(text(&["ingest"]), @"");
+        insta::assert_snapshot!(text(&["dead-letters"]), @"");
+    }
+
+    #[test]
     fn no_command_is_up() {
         let cli = Cli::parse_from(["millhand", "--listen", "127.0.0.1:0", "--no-sample"]);
         assert!(cli.command.is_none() && cli.up.no_sample && cli.up.listen.is_some());

@@ -5,10 +5,12 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 /// The largest file a server takes, in bytes.
 pub(super) const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
+/// The longest name a server takes, in bytes.
+pub(super) const MAX_NAME_BYTES: usize = 512;
 /// How much of a file is looked at to see whether it is text.
 const SNIFF_BYTES: u64 = 8 * 1024;
 const KNOWN: &[&str] = &["docx", "htm", "html", "markdown", "md", "pdf", "text", "txt", "xhtml"];
@@ -45,7 +47,15 @@ pub(super) fn walk(paths: &[PathBuf]) -> anyhow::Result<Walk> {
     }
     walk.files.sort_by(|a, b| a.name.cmp(&b.name));
     walk.files.dedup();
-    Ok(walk)
+    match walk.files.windows(2).find(|pair| pair[0].name == pair[1].name) {
+        Some([one, other]) => bail!(
+            "{} and {} would both be `{}`: ingest them one after the other, into two collections",
+            one.path.display(),
+            other.path.display(),
+            one.name
+        ),
+        _ => Ok(walk),
+    }
 }
 
 fn folder(path: &Path, parent: &Path, walk: &mut Walk) -> anyhow::Result<()> {
@@ -74,7 +84,9 @@ fn found(path: &Path, parent: &Path) -> anyhow::Result<Found> {
     let bytes = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?.len();
     let relative = path.strip_prefix(parent).unwrap_or(path);
     let parts: Vec<_> = relative.components().map(|part| part.as_os_str().to_string_lossy()).collect();
-    Ok(Found { path: path.to_owned(), name: parts.join("/"), bytes })
+    // What cannot stand in a name of the contract, or in the header of an upload.
+    let name = parts.join("/").replace(|c: char| c.is_control() || c == '\\', "_");
+    Ok(Found { path: path.to_owned(), name, bytes })
 }
 
 /// Why a file of a folder is not taken; `None` when it is.
@@ -127,6 +139,11 @@ mod tests {
         assert_eq!(found.skipped.into_iter().collect::<Vec<_>>(), [(".png".into(), 1), ("empty".into(), 1)]);
         // Named by itself, anything is sent: the server says what it thinks of it.
         assert_eq!(names(&walk(&[docs.join("logo.png")]).unwrap()), ["logo.png"]);
+        let twin = dir.path().join("twin/docs");
+        fs::create_dir_all(&twin).unwrap();
+        fs::write(twin.join("README"), "other words").unwrap();
+        let err = walk(&[docs.clone(), twin]).unwrap_err();
+        assert!(err.to_string().contains("would both be `docs/README`"), "{err}");
         let err = walk(&[docs.join("missing")]).unwrap_err();
         assert!(err.to_string().contains("missing"), "{err}");
     }

@@ -12,7 +12,7 @@ use reqwest::multipart::{Form, Part};
 use reqwest::{Method, Url, header::HeaderName};
 use serde_json::{Value, json};
 
-use super::files::{self, Found, MAX_FILE_BYTES, Walk};
+use super::files::{self, Found, MAX_FILE_BYTES, MAX_NAME_BYTES, Walk};
 use super::follow::follow;
 use super::{Client, RequestError};
 use crate::args::IngestArgs;
@@ -107,7 +107,7 @@ fn batches(files: Vec<Found>) -> Vec<Vec<Found>> {
     batches
 }
 
-/// Sends one batch as one job and waits for its end.
+/// Brings one batch in.
 async fn ingest(
     client: &Client,
     url: &Url,
@@ -127,16 +127,47 @@ async fn ingest(
     if parts.is_empty() {
         return Ok(outcomes);
     }
-    let job = match upload(client, url, &parts).await {
-        Ok(job) => job,
-        // The batch is refused for what is in it: say so for each, and go on with the others.
-        Err(err @ RequestError::Refused { .. }) if err.retry_after().is_none() && parts.len() == 1 => {
-            bar.inc(1);
-            outcomes.push(Outcome::failed(&parts[0].0, err.to_string()));
-            return Ok(outcomes);
+    match send(client, url, &parts, bar).await {
+        Err(err) if is_about_the_files(&err) && parts.len() > 1 => {
+            // One of them is refused: find out which, and take the others.
+            for part in parts.chunks(1) {
+                outcomes.extend(sent_or_refused(send(client, url, part, bar).await, part, bar)?);
+            }
         }
-        Err(err) => return Err(err.into()),
-    };
+        sent => outcomes.extend(sent_or_refused(sent, &parts, bar)?),
+    }
+    Ok(outcomes)
+}
+
+/// Whether the same files would be refused again.
+fn is_about_the_files(err: &anyhow::Error) -> bool {
+    err.downcast_ref().is_some_and(|err| {
+        matches!(err, RequestError::Refused { .. }) && RequestError::retry_after(err).is_none()
+    })
+}
+
+fn sent_or_refused(
+    sent: anyhow::Result<Vec<Outcome>>,
+    parts: &[(String, Vec<u8>)],
+    bar: &ProgressBar,
+) -> anyhow::Result<Vec<Outcome>> {
+    match sent {
+        Err(err) if is_about_the_files(&err) => {
+            bar.inc(parts.len() as u64);
+            Ok(parts.iter().map(|(name, _)| Outcome::failed(name, err.to_string())).collect())
+        }
+        sent => sent,
+    }
+}
+
+/// Sends files as one job and waits for its end.
+async fn send(
+    client: &Client,
+    url: &Url,
+    parts: &[(String, Vec<u8>)],
+    bar: &ProgressBar,
+) -> anyhow::Result<Vec<Outcome>> {
+    let job = upload(client, url, parts).await?;
     let id: JobId = at(&job, &["id"]).parse().context("the server's answer names no job")?;
     follow(client, id, |event| {
         if let Some(EventBody::IngestProgress { document, stage, .. }) = event.body() {
@@ -149,8 +180,7 @@ async fn ingest(
     })
     .await?;
     let job = client.get(client.url(["v1", "jobs", &id.to_string()])).await?;
-    outcomes.extend(outcomes_of(&job, &parts));
-    Ok(outcomes)
+    Ok(outcomes_of(&job, parts))
 }
 
 /// One outcome per file, also when the job ended without saying.
@@ -170,6 +200,9 @@ fn outcomes_of(job: &Value, parts: &[(String, Vec<u8>)]) -> Vec<Outcome> {
 }
 
 async fn read(file: &Found) -> Result<Vec<u8>, String> {
+    if file.name.len() > MAX_NAME_BYTES {
+        return Err(format!("its name is longer than {MAX_NAME_BYTES} bytes"));
+    }
     if file.bytes > MAX_FILE_BYTES {
         return Err(format!("larger than {} MiB", MAX_FILE_BYTES / 1024 / 1024));
     }
@@ -183,7 +216,7 @@ async fn upload(client: &Client, url: &Url, parts: &[(String, Vec<u8>)]) -> Resu
     loop {
         let mut form = Form::new().percent_encode_noop();
         for (name, bytes) in parts {
-            form = form.part("file", Part::bytes(bytes.clone()).file_name(quotable(name)));
+            form = form.part("file", Part::bytes(bytes.clone()).file_name(name.replace('"', "\\\"")));
         }
         let request = client
             .request(Method::POST, url.clone())
@@ -197,11 +230,6 @@ async fn upload(client: &Client, url: &Url, parts: &[(String, Vec<u8>)]) -> Resu
             ok => return ok,
         }
     }
-}
-
-/// A name as it can stand in the header of a part.
-fn quotable(name: &str) -> String {
-    name.chars().map(|c| if c.is_control() || matches!(c, '"' | '\\') { '_' } else { c }).collect()
 }
 
 fn progress(files: usize, json: bool) -> ProgressBar {

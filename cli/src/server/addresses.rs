@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use tokio::net::TcpListener;
 
 /// Refuses addresses that others can reach: no credentials can be configured yet.
@@ -18,10 +18,14 @@ pub(super) fn check(option: &str, address: SocketAddr, insecure: bool) -> anyhow
 }
 
 pub(super) async fn bind(option: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}")).map_err(|err| {
-        let taken = err.downcast_ref::<io::Error>().is_some_and(|err| err.kind() == io::ErrorKind::AddrInUse);
-        let hint = format!("is another server running? Choose another address with {option}, port 0 for any");
-        if taken { err.context(hint) } else { err }
+    TcpListener::bind(address).await.map_err(|err| {
+        let hint = match err.kind() {
+            io::ErrorKind::AddrInUse => {
+                format!(": is another server running? Choose another address with {option}, port 0 for any")
+            }
+            _ => String::new(),
+        };
+        anyhow::Error::new(err).context(format!("cannot listen on {address}{hint}"))
     })
 }
 

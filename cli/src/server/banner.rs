@@ -53,7 +53,7 @@ impl Banner<'_> {
         for question in questions {
             let _ = writeln!(
                 text,
-                "  curl -s http://{}/v1/jobs -H 'Prefer: wait=30' --json '{{\"input\": \"{question}\"}}'",
+                "  curl -s http://{}/v1/jobs -H 'Prefer: wait=30' -H 'Content-Type: application/json' -d '{{\"input\": \"{question}\"}}'",
                 self.api
             );
         }
@@ -108,7 +108,7 @@ mod tests {
 
         or over HTTP:
 
-          curl -s http://127.0.0.1:40000/v1/jobs -H 'Prefer: wait=30' --json '{"input": "磨坊几点开门？"}'
+          curl -s http://127.0.0.1:40000/v1/jobs -H 'Prefer: wait=30' -H 'Content-Type: application/json' -d '{"input": "磨坊几点开门？"}'
 
         Your own documents: millhand ingest PATH --collection NAME --url http://127.0.0.1:40000
         Stop: Ctrl-C; running jobs finish first, and nothing accepted is lost.

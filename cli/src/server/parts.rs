@@ -1,5 +1,6 @@
 //! The embedded parts, opened on one data folder.
 
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use millhand_common::adapters::embedded::{
 use millhand_common::ports::{Documents, Embedder, Index};
 use millhand_worker::ingest::{IngestDeps, Parser};
 
+use super::sample;
 use crate::config::{Config, IndexKind};
 
 /// The data folder where `--data` names none.
@@ -22,14 +24,13 @@ pub(super) struct Parts {
     pub(super) folder: Arc<Folder>,
     pub(super) store: Arc<EmbeddedStore>,
     pub(super) broker: Arc<EmbeddedBroker>,
-    documents: Arc<EmbeddedDocuments>,
-    /// `None` where the configuration asks for none.
-    index: Option<Arc<dyn Index>>,
+    /// Both, or neither with `[index] kind = "none"`.
+    search: Option<(Arc<EmbeddedDocuments>, Arc<EmbeddedIndex>)>,
 }
 
 impl Parts {
     /// Opens the folder, makes it when it is not there, and refuses one that is damaged, newer or in
-    /// use. Blocks.
+    /// use. An index that does not fit its documents or the embedder is built anew first.
     pub(super) async fn open(
         path: &Path,
         config: &Config,
@@ -42,21 +43,28 @@ impl Parts {
             ..StoreOptions::default()
         };
         let store = EmbeddedStore::open(&folder, options)?;
-        let documents = Arc::new(EmbeddedDocuments::open(&folder.documents())?);
-        let index = match config.index.kind {
+        let search = match config.index.kind {
             IndexKind::None => None,
-            _ => Some(open_index(&folder, &documents, embedder).await?),
+            _ => Some(open_search(&folder, embedder).await?),
         };
-        Ok(Self { folder, store, broker: Arc::new(EmbeddedBroker::new()), documents, index })
+        Ok(Self { folder, store, broker: Arc::new(EmbeddedBroker::new()), search })
     }
 
     pub(super) fn documents(&self) -> Option<Arc<dyn Documents>> {
-        // Without an index nothing can be asked of documents.
-        self.index.as_ref().map(|_| -> Arc<dyn Documents> { self.documents.clone() })
+        let (documents, _) = self.search.as_ref()?;
+        Some(Arc::clone(documents) as Arc<dyn Documents>)
     }
 
     pub(super) fn index(&self) -> Option<Arc<dyn Index>> {
-        self.index.clone()
+        let (_, index) = self.search.as_ref()?;
+        Some(Arc::clone(index) as Arc<dyn Index>)
+    }
+
+    /// Ends writing to the index; call it when nothing works any more.
+    pub(super) async fn close(&self) {
+        if let Some((_, index)) = &self.search {
+            index.close().await;
+        }
     }
 
     /// What ingesting needs; `None` without an index.
@@ -73,27 +81,33 @@ impl Parts {
         // Jobs first: a job that ends in between runs again after a restore, but none is ended in the
         // copy whose documents are not in it.
         self.store.backup_to(&target.join("jobs.db")).context("cannot copy the jobs")?;
-        let documents = target.join("documents");
-        std::fs::create_dir_all(&documents).context("cannot make the copy's folder")?;
-        self.documents.backup_to(&documents.join("documents.db")).context("cannot copy the documents")?;
-        // The index is built anew from the documents when the copy is opened.
+        if let Some((documents, _)) = &self.search {
+            // The index is left out: it is built anew from the documents.
+            let folder = target.join("documents");
+            fs::create_dir(&folder).context("cannot copy the documents")?;
+            documents.backup_to(&folder.join("documents.db")).context("cannot copy the documents")?;
+        }
+        sample::copy_mark(self.folder.path(), target).context("cannot copy the folder's marks")?;
         Ok(finish_backup(target)?)
     }
 }
 
-/// Opens the index, and builds it anew from the documents where that is needed.
-async fn open_index(
+async fn open_search(
     folder: &Folder,
-    documents: &EmbeddedDocuments,
     embedder: Option<Arc<dyn Embedder>>,
-) -> anyhow::Result<Arc<dyn Index>> {
+) -> anyhow::Result<(Arc<EmbeddedDocuments>, Arc<EmbeddedIndex>)> {
+    let documents = Arc::new(EmbeddedDocuments::open(&folder.documents())?);
     let name = embedder.as_ref().map(|embedder| embedder.name().to_owned());
-    let (index, opened) = EmbeddedIndex::open(&folder.index(), name).context("cannot open the index")?;
+    let (index, opened) =
+        EmbeddedIndex::open(&folder.index(), name).context("cannot open the search index")?;
     if let Opened::NeedsRebuild(reason) = opened {
-        tracing::info!(reason, "the index is built anew");
-        index.rebuild_from(documents, embedder).await.context("cannot build the index anew")?;
+        if !folder.is_fresh() {
+            tracing::info!(reason, "the search index is built anew; this may take a while");
+        }
+        let built = index.rebuild_from(&*documents, embedder).await;
+        built.with_context(|| format!("the search index cannot be built anew ({reason})"))?;
     }
-    Ok(Arc::new(index))
+    Ok((documents, Arc::new(index)))
 }
 
 /// Copies a data folder that no server uses.

@@ -40,11 +40,8 @@ documents![
 ];
 
 /// Questions that the sample answers.
-pub(super) const QUESTIONS: &[&str] = &[
-    "When is the mill closed, and how much is a ticket for a child?",
-    "水位多高时不能启动水轮？",
-    "How do I add my own documents?",
-];
+pub(super) const QUESTIONS: &[&str] =
+    &["How do I stop the mill in an emergency?", "如何紧急停机？", "How do I add my own documents?"];
 
 /// What loading the sample needs.
 pub(super) struct Sample {
@@ -119,6 +116,14 @@ impl Sample {
             self.store.hinted(&[(hint.tenant, hint.job)]).await?;
         }
         Ok(job.spec.id)
+    }
+}
+
+/// Keeps a copy of the folder from loading the sample again.
+pub(super) fn copy_mark(folder: &Path, target: &Path) -> std::io::Result<()> {
+    match std::fs::copy(folder.join(MARK), target.join(MARK)) {
+        Err(err) if err.kind() != std::io::ErrorKind::NotFound => Err(err),
+        _ => Ok(()),
     }
 }
 

@@ -108,6 +108,7 @@ async fn run(config: Config, data: &Path, with_sample: bool) -> anyhow::Result<E
             }
         }
     }
+    parts.close().await;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
 }
