@@ -115,7 +115,13 @@ pub(crate) struct FolderArgs {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ClientArgs {
     /// Address of the server
-    #[arg(long, env = "MILLHAND_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    #[arg(
+        long,
+        env = "MILLHAND_URL",
+        hide_env_values = true,
+        default_value = "http://127.0.0.1:8080",
+        value_name = "URL"
+    )]
     pub(crate) url: String,
     /// Credential to send, if the server asks for one
     #[arg(long, env = "MILLHAND_KEY", hide_env_values = true, value_name = "KEY")]
@@ -224,6 +230,7 @@ pub(crate) struct AdminClientArgs {
     #[arg(
         long = "url",
         env = "MILLHAND_ADMIN_URL",
+        hide_env_values = true,
         default_value = "http://127.0.0.1:8081",
         value_name = "URL"
     )]
@@ -307,6 +314,6 @@ pub(crate) struct BackupArgs {
     #[command(flatten)]
     pub(crate) folder: FolderArgs,
     /// Admin address of the server that runs on the folder; otherwise as the folder says
-    #[arg(long, env = "MILLHAND_ADMIN_URL", value_name = "URL")]
+    #[arg(long, env = "MILLHAND_ADMIN_URL", hide_env_values = true, value_name = "URL")]
     pub(crate) admin_url: Option<String>,
 }

@@ -93,10 +93,91 @@ mod tests {
             // The environment of whoever runs the tests is not part of it.
             found.render_help().to_string()
         };
-        insta::assert_snapshot!(text(&[]), @"");
-        insta::assert_snapshot!(text(&["ask"]), @"");
-        insta::assert_snapshot!(text(&["ingest"]), @"");
-        insta::assert_snapshot!(text(&["dead-letters"]), @"");
+        insta::assert_snapshot!(text(&[]), @r#"
+        Runs chat agents as queued jobs that survive crashes, and answers from your documents
+
+        Usage: millhand [OPTIONS]
+               millhand <COMMAND>
+
+        Commands:
+          up            Serve everything in one process: HTTP, queue, worker, storage, search
+          api           Serve HTTP only, on a shared store and queue
+          worker        Work on jobs only, from a shared store and queue
+          ingest        Add files and folders to a collection, and wait until they can be asked
+          search        Find passages
+          ask           Ask a question; the answer is printed as it comes, then its sources
+          jobs          List, show, follow and cancel jobs
+          dead-letters  List, show, replay and drop jobs that failed for good
+          config        Look at the configuration
+          backup        Copy the data folder into a new one, also while a server runs on it
+          migrate       Bring the data folder to this version's format
+          help          Print this message or the help of the given subcommand(s)
+
+        Options:
+              --config <FILE>  Configuration file; otherwise ./millhand.toml if it is there
+              --admin <ADDR>   Address for operators: metrics, queues, dead letters [default: 127.0.0.1:8081]; port 0 = any
+              --insecure       Serve addresses other than loopback although no credentials are configured
+              --listen <ADDR>  Address for clients [default: 127.0.0.1:8080]; port 0 = any
+              --data <DIR>     Data folder, made when it is not there [default: ./millhand-data]
+              --slots <N>      Jobs that run at a time [default: 64]
+              --no-sample      Do not load the sample collection
+          -h, --help           Print help
+          -V, --version        Print version
+
+        Without a command: `millhand up`. Start there, then: millhand ask "…"
+        "#);
+        insta::assert_snapshot!(text(&["ask"]), @"
+        Ask a question; the answer is printed as it comes, then its sources
+
+        Usage: millhand ask [OPTIONS] <QUESTION>
+
+        Arguments:
+          <QUESTION>  The question, in any language
+
+        Options:
+          -t, --collection <NAME>            Collection to answer from, may be repeated; otherwise all of yours
+          -a, --agent <NAME>                 Agent to ask [default: rag]
+          -c, --conversation <CONVERSATION>  Conversation to go on with
+              --url <URL>                    Address of the server [env: MILLHAND_URL] [default: http://127.0.0.1:8080]
+              --key <KEY>                    Credential to send, if the server asks for one [env: MILLHAND_KEY]
+              --json                         Print JSON, as the server sends it
+          -h, --help                         Print help
+        ");
+        insta::assert_snapshot!(text(&["ingest"]), @"
+        Add files and folders to a collection, and wait until they can be asked
+
+        Usage: millhand ingest [OPTIONS] --collection <NAME> <PATH>...
+
+        Arguments:
+          <PATH>...  Files, and folders with all that is in them
+
+        Options:
+          -t, --collection <NAME>  Collection to add to; made when it is not there
+              --url <URL>          Address of the server [env: MILLHAND_URL] [default: http://127.0.0.1:8080]
+              --key <KEY>          Credential to send, if the server asks for one [env: MILLHAND_KEY]
+              --json               Print JSON, as the server sends it
+          -h, --help               Print help
+        ");
+        insta::assert_snapshot!(text(&["dead-letters"]), @"
+        List, show, replay and drop jobs that failed for good
+
+        Usage: millhand dead-letters [OPTIONS]
+               millhand dead-letters <COMMAND>
+
+        Commands:
+          list    Newest first
+          show    One dead letter with its job
+          replay  Run it again, as a new job
+          drop    Forget it; its job stays, failed
+          help    Print this message or the help of the given subcommand(s)
+
+        Options:
+          -n, --limit <LIMIT>  Most dead letters to print [default: 20]
+              --url <URL>      Admin address of the server [env: MILLHAND_ADMIN_URL] [default: http://127.0.0.1:8081]
+              --key <KEY>      Credential to send, if the server asks for one [env: MILLHAND_KEY]
+              --json           Print JSON, as the server sends it
+          -h, --help           Print help
+        ");
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub(super) fn decode(bytes: &[u8], declared: Option<&str>) -> Result<(String, Op
     let declared = declared.and_then(|label| Encoding::for_label(label.trim().as_bytes()));
     let (encoding, body) = match Encoding::for_bom(bytes) {
         Some((encoding, mark)) => (encoding, &bytes[mark..]),
+        None if is_surely_utf8(bytes) => (UTF_8, bytes),
         None => (declared.unwrap_or_else(|| guess(bytes)), bytes),
     };
     let (mut text, mut damaged) = encoding.decode_without_bom_handling(body);
@@ -32,6 +33,11 @@ pub(super) fn decode(bytes: &[u8], declared: Option<&str>) -> Result<(String, Op
     }
     let warning = (lost > 0).then(|| format!("{lost} characters could not be decoded"));
     Ok((text.into_owned(), warning))
+}
+
+/// Whether so many bytes above ASCII form UTF-8 that it is no accident, whatever was declared.
+fn is_surely_utf8(bytes: &[u8]) -> bool {
+    bytes.iter().filter(|byte| !byte.is_ascii()).count() >= 12 && std::str::from_utf8(bytes).is_ok()
 }
 
 fn guess(bytes: &[u8]) -> &'static Encoding {

@@ -122,7 +122,29 @@ mod tests {
     #[test]
     fn a_word_document_has_headings_lists_tables_and_notes() {
         let made = parse("warranty.docx", None, WARRANTY).unwrap();
-        insta::assert_snapshot!(made.text, @"");
+        insta::assert_snapshot!(made.text, @"
+        保修手册 2026
+
+        The warranty of the motor is five years & covers parts.
+
+        Batteries: six months.[2]
+
+        如何送修
+
+        - 填写维修单
+          - 附上购买凭证
+        - 寄回本公司
+
+        部件 | 保修期
+        电机 | 五年
+        电池 | 六个月
+
+        Costs
+
+        Shipping is free.
+
+        [2] Counted from the day of purchase.
+        ");
         assert_eq!(made.title, "保修 & Service");
         let headings: Vec<_> =
             made.headings.iter().map(|h| (h.level, h.span.of(&made.text).unwrap())).collect();

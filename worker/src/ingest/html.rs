@@ -446,7 +446,27 @@ mod tests {
   --release</code></pre>
             <script>alert("x")</script></body></html>"#;
         let made = parse("page", None, page.as_bytes()).unwrap();
-        insta::assert_snapshot!(made.text, @"");
+        insta::assert_snapshot!(made.text, @"
+        Warranty terms
+
+        The motor is covered for five years.
+        Batteries are not.
+
+        请保留收据。
+
+        - first
+        - second
+          3. deep
+
+        Part | Years
+        Motor | 5
+        电池 | 0.5
+
+        ```
+        cargo   build
+          --release
+        ```
+        ");
         assert_eq!(made.title, "Warranty terms");
         assert_eq!(made.warnings, ["hidden text removed"]);
     }

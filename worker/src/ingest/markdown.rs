@@ -299,7 +299,37 @@ Line<br>break[^n].
     #[test]
     fn markup_goes_and_structure_stays() {
         let made = parse("guide.md", None, GUIDE.as_bytes()).unwrap();
-        insta::assert_snapshot!(made.text, @"");
+        insta::assert_snapshot!(made.text, @r#"
+        title: "安装 Guide"
+        version: 3
+
+        Setext
+
+        Some bold text with a link and code,
+        wrapped by hand.
+
+        - one
+        - two
+          with a second line
+          1. inner
+
+        Part | Years
+        Motor | 5
+        电池
+
+        ```sh
+        cargo build
+
+        cargo run
+        ```
+
+        引用一段话。
+
+        Line
+        break[n].
+
+        [n] A note.
+        "#);
         assert_eq!(made.title, "安装 Guide");
         assert_eq!(made.warnings, ["hidden text removed"]);
         let line_of = |text: &str| {

@@ -65,19 +65,37 @@ fn context(question: &str, history: &History) -> Vec<String> {
     }
     sources.reverse();
     let titles = history.cited.iter().take(2).filter_map(|title| title.rsplit('›').next());
-    let own: Vec<String> = content_terms(question).into_iter().map(|term| term.text).collect();
+    let own: Vec<String> = phrases(question).into_iter().map(|(word, _)| word).collect();
     let mut context: Vec<String> = Vec::new();
     for source in sources.into_iter().chain(titles) {
-        let mut terms = content_terms(source);
-        terms.sort_by_key(|term| !is_name(source, term.span));
-        for term in terms {
-            if !own.contains(&term.text) && !context.contains(&term.text) {
-                context.push(term.text);
+        let mut phrases = phrases(source);
+        phrases.sort_by_key(|(_, name)| !name);
+        for (phrase, _) in phrases {
+            if !own.contains(&phrase) && !context.contains(&phrase) {
+                context.push(phrase);
             }
         }
     }
     context.truncate(MAX_CONTEXT_TERMS);
     context
+}
+
+/// Words of substance, and whether each is a name. Words with nothing between them, as in Chinese, stay
+/// together: cut apart they would be searched for as letters.
+fn phrases(source: &str) -> Vec<(String, bool)> {
+    let mut phrases: Vec<(String, bool, usize)> = Vec::new();
+    for term in content_terms(source) {
+        let name = is_name(source, term.span);
+        match phrases.last_mut() {
+            Some((phrase, named, end)) if *end == term.span.from => {
+                phrase.push_str(&term.text);
+                *named |= name;
+                *end = term.span.to;
+            }
+            _ => phrases.push((term.text, name, term.span.to)),
+        }
+    }
+    phrases.into_iter().map(|(phrase, name, _)| (phrase, name)).collect()
 }
 
 /// Questions of this form name their subject, however short they are.
@@ -231,7 +249,8 @@ mod tests {
         let history = after(&["水车博物馆在哪里？"], &[]);
         let wordings = wordings("它几点开门？", &history);
         assert!(wordings.refers_back);
-        assert!(wordings.condensed.unwrap().contains("博物馆"));
+        let condensed = wordings.condensed.unwrap();
+        assert!(condensed.contains("博物馆"), "{condensed}");
     }
 
     #[test]

@@ -72,14 +72,14 @@ fn align(claim: &str, text: &str) -> Option<Span> {
     (share >= MIN_ALIGNED).then_some(span)
 }
 
-/// Every number of the claim stands in the passage, and every name if both are in one script.
+/// Every number of the claim stands in the passage, and every name unless it may be transcribed there.
 fn guards_hold(claim: &str, passage: &Passage) -> bool {
     let source = format!("{}\n{}", passage.title, passage.text);
     let known = numbers(&source);
     if numbers(claim).iter().any(|number| !known.contains(number)) {
         return false;
     }
-    if claim.chars().any(is_han) != source.chars().any(is_han) {
+    if !claim.chars().any(is_han) && is_mostly_han(&source) {
         return true;
     }
     let lang = Language::detect(&passage.text);
@@ -88,6 +88,12 @@ fn guards_hold(claim: &str, passage: &Passage) -> bool {
     let numeric =
         |term: &AskedTerm| term.span.of(claim).is_some_and(|word| word.bytes().any(|b| b.is_ascii_digit()));
     !weigh(claim, &[lang], &[]).iter().any(|term| is_missing(term) && !numeric(term))
+}
+
+/// Whether more Chinese characters than Latin letters stand there.
+fn is_mostly_han(text: &str) -> bool {
+    let latin = text.chars().filter(char::is_ascii_alphabetic).count();
+    text.chars().filter(|c| is_han(*c)).count() > latin
 }
 
 /// Numbers as written in digits, without grouping.
