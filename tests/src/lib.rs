@@ -8,6 +8,7 @@ pub mod load;
 pub mod log;
 pub mod model;
 pub mod server;
+pub mod servers;
 pub mod wait;
 
 pub use client::Client;
