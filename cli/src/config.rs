@@ -16,7 +16,7 @@ use millhand_worker::WorkerConfig;
 use serde::Deserialize;
 
 pub(crate) use load::{Loaded, load};
-pub(crate) use report::{answers, report, search};
+pub(crate) use report::{answers, jobs, report, search};
 pub(crate) use sections::{
     AgentConfig, BrokerConfig, BrokerKind, EmbedderConfig, IndexConfig, IndexKind, ModelConfig,
     RetentionConfig, Secret, StoreConfig, StoreKind,

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::{Config, IndexKind, Loaded, load};
+use super::{BrokerKind, Config, IndexKind, Loaded, StoreKind, load};
 use crate::terminal::{print, print_json, table};
 
 /// Prints what is set and from where, and what follows from it.
@@ -52,10 +52,23 @@ pub(crate) fn answers(config: &Config) -> String {
     }
 }
 
+/// Where jobs are kept and queued, as people are told.
+pub(crate) fn jobs(config: &Config) -> String {
+    let store = match config.store.kind {
+        StoreKind::Embedded => "in the data folder",
+        StoreKind::Redis => "in Redis",
+    };
+    match config.broker.kind {
+        BrokerKind::Embedded => store.to_owned(),
+        BrokerKind::Rabbitmq => format!("{store}, spread by RabbitMQ"),
+        BrokerKind::Kafka => format!("{store}, spread by Kafka"),
+    }
+}
+
 /// How passages are found, as people are told.
 pub(crate) fn search(config: &Config) -> String {
     match (config.index.kind, &config.embedder.name) {
-        (IndexKind::None, _) => "none: documents are not served".to_owned(),
+        (Some(IndexKind::None), _) => "none: documents are not served".to_owned(),
         (_, Some(name)) => format!("by words, and by vectors of {name}"),
         (_, None) => "by words".to_owned(),
     }

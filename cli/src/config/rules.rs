@@ -28,9 +28,9 @@ fn kinds(config: &Config) -> Result<(), ConfigError> {
         StoreKind::Redis => return later("store.kind", "redis"),
     }
     match config.index.kind {
-        IndexKind::Embedded | IndexKind::None => {}
-        IndexKind::Pgvector => return later("index.kind", "pgvector"),
-        IndexKind::Chroma => return later("index.kind", "chroma"),
+        None | Some(IndexKind::Embedded | IndexKind::None) => {}
+        Some(IndexKind::Pgvector) => return later("index.kind", "pgvector"),
+        Some(IndexKind::Chroma) => return later("index.kind", "chroma"),
     }
     let urls = [
         ("broker", config.broker.url.is_some()),

@@ -45,15 +45,15 @@ pub(crate) enum StoreKind {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct IndexConfig {
-    pub(crate) kind: IndexKind,
+    /// Absent: embedded under `up`, none under `api` and `worker`.
+    pub(crate) kind: Option<IndexKind>,
     /// `"postgres://…"` or `"http://…"`; the embedded one has none.
     pub(crate) url: Option<Secret>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum IndexKind {
-    #[default]
     Embedded,
     Pgvector,
     Chroma,

@@ -4,13 +4,16 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::config::{Config, answers, search};
+use super::role::Role;
+use crate::config::{Config, answers, jobs, search};
 
 /// What there is to know about a running server.
 pub(super) struct Banner<'a> {
-    pub(super) api: SocketAddr,
+    pub(super) role: Role,
+    /// Where clients are served, if they are.
+    pub(super) api: Option<SocketAddr>,
     pub(super) admin: SocketAddr,
-    pub(super) data: &'a Path,
+    pub(super) data: Option<&'a Path>,
     pub(super) connections: usize,
     pub(super) config: &'a Config,
 }
@@ -19,31 +22,41 @@ const DEFAULT_PORT: u16 = 8080;
 
 impl Banner<'_> {
     pub(super) fn render(&self) -> String {
-        let mut text = format!("millhand {} is ready\n\n", env!("CARGO_PKG_VERSION"));
-        let lines = [
-            ("API", format!("http://{}  (its pages: http://{}/docs)", self.api, self.api)),
-            ("Admin", format!("http://{}", self.admin)),
-            ("Data", self.data.display().to_string()),
-            ("Answers", answers(self.config)),
-            ("Search", search(self.config)),
-            (
-                "Limits",
-                format!("{} jobs at a time, {} connections", self.config.worker.slots, self.connections),
-            ),
-        ];
-        for (name, value) in lines {
+        let what = if self.role == Role::Up {
+            "millhand".to_owned()
+        } else {
+            format!("millhand {}", self.role.name())
+        };
+        let mut text = format!("{what} {} is ready\n\n", env!("CARGO_PKG_VERSION"));
+        let mut line = |name: &str, value: String| {
             let _ = writeln!(text, "  {name:<8} {value}");
+        };
+        if let Some(api) = self.api {
+            line("API", format!("http://{api}  (its pages: http://{api}/docs)"));
         }
+        line("Admin", format!("http://{}", self.admin));
+        if let Some(data) = self.data {
+            line("Data", data.display().to_string());
+        }
+        line("Jobs", jobs(self.config));
+        if self.role.works() {
+            line("Answers", answers(self.config));
+        }
+        line("Search", search(self.config));
+        let slots = self.role.works().then(|| format!("{} jobs at a time", self.config.worker.slots));
+        let connections = self.api.map(|_| format!("{} connections", self.connections));
+        line("Limits", slots.into_iter().chain(connections).collect::<Vec<_>>().join(", "));
         text
     }
 
     /// Questions that `questions` answers, each as a command and as a request.
     pub(super) fn questions(&self, questions: &[&str]) -> String {
+        let Some(api) = self.api else { return String::new() };
         let program = program();
-        let url = if self.api.port() == DEFAULT_PORT && self.api.ip().is_loopback() {
+        let url = if api.port() == DEFAULT_PORT && api.ip().is_loopback() {
             String::new()
         } else {
-            format!(" --url http://{}", self.api)
+            format!(" --url http://{api}")
         };
         let mut text = "\nTry, in another terminal:\n\n".to_owned();
         for question in questions {
@@ -53,8 +66,7 @@ impl Banner<'_> {
         for question in questions {
             let _ = writeln!(
                 text,
-                "  curl -s http://{}/v1/jobs -H 'Prefer: wait=30' -H 'Content-Type: application/json' -d '{{\"input\": \"{question}\"}}'",
-                self.api
+                "  curl -s http://{api}/v1/jobs -H 'Prefer: wait=30' -H 'Content-Type: application/json' -d '{{\"input\": \"{question}\"}}'"
             );
         }
         let _ = writeln!(text, "\nYour own documents: {program} ingest PATH --collection NAME{url}");
@@ -84,9 +96,10 @@ mod tests {
     fn a_newcomer_is_told_where_things_are_and_what_to_try() {
         let config = Config::default();
         let banner = Banner {
-            api: "127.0.0.1:40000".parse().unwrap(),
+            role: Role::Up,
+            api: Some("127.0.0.1:40000".parse().unwrap()),
             admin: "127.0.0.1:8081".parse().unwrap(),
-            data: Path::new("/srv/millhand-data"),
+            data: Some(Path::new("/srv/millhand-data")),
             connections: 12_000,
             config: &config,
         };
@@ -98,6 +111,7 @@ mod tests {
           API      http://127.0.0.1:40000  (its pages: http://127.0.0.1:40000/docs)
           Admin    http://127.0.0.1:8081
           Data     /srv/millhand-data
+          Jobs     in the data folder
           Answers  no model: word-for-word quotations from the documents
           Search   by words
           Limits   64 jobs at a time, 12000 connections

@@ -1,19 +1,19 @@
-//! The embedded parts, opened on one data folder.
+//! The ports of a process, and what is behind each.
 
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use millhand_common::adapters::embedded::{
     EmbeddedBroker, EmbeddedDocuments, EmbeddedIndex, EmbeddedStore, Folder, Opened, StoreOptions,
     finish_backup, prepare_backup,
 };
-use millhand_common::ports::{Documents, Embedder, Index};
+use millhand_common::ports::{Broker, Conversations, Documents, Embedder, Index, JobReader, JobStore};
 use millhand_worker::ingest::{IngestDeps, Parser};
 
 use super::sample;
-use crate::config::{Config, IndexKind};
+use crate::config::{BrokerKind, Config, IndexKind, StoreKind};
 
 /// The data folder where `--data` names none.
 pub(crate) const DEFAULT_DATA: &str = "./millhand-data";
@@ -21,78 +21,124 @@ pub(crate) const DEFAULT_DATA: &str = "./millhand-data";
 /// Everything that keeps something.
 #[derive(Clone)]
 pub(super) struct Parts {
-    pub(super) folder: Arc<Folder>,
-    pub(super) store: Arc<EmbeddedStore>,
-    pub(super) broker: Arc<EmbeddedBroker>,
-    /// Both, or neither with `[index] kind = "none"`.
-    search: Option<(Arc<EmbeddedDocuments>, Arc<EmbeddedIndex>)>,
+    pub(super) store: Arc<dyn JobStore>,
+    pub(super) reader: Arc<dyn JobReader>,
+    pub(super) conversations: Arc<dyn Conversations>,
+    pub(super) broker: Arc<dyn Broker>,
+    /// Both, or neither without an index.
+    pub(super) documents: Option<Arc<dyn Documents>>,
+    pub(super) index: Option<Arc<dyn Index>>,
+    pub(super) embedded: Embedded,
+}
+
+/// What belongs to this process and its folder alone.
+#[derive(Clone, Default)]
+pub(super) struct Embedded {
+    pub(super) folder: Option<Arc<Folder>>,
+    store: Option<Arc<EmbeddedStore>>,
+    documents: Option<Arc<EmbeddedDocuments>>,
+    index: Option<Arc<EmbeddedIndex>>,
 }
 
 impl Parts {
-    /// Opens the folder, makes it when it is not there, and refuses one that is damaged, newer or in
-    /// use. An index that does not fit its documents or the embedder is built anew first.
+    /// Opens what the configuration names. The folder is made when it is not there, and refused when it
+    /// is damaged, newer or in use; without one every part must be one that processes share.
     pub(super) async fn open(
-        path: &Path,
+        path: Option<&Path>,
         config: &Config,
         embedder: Option<Arc<dyn Embedder>>,
     ) -> anyhow::Result<Self> {
-        let folder = Arc::new(Folder::open(path)?);
-        let options = StoreOptions {
-            keep_jobs: config.retention.jobs,
-            keep_events: config.retention.events.min(config.retention.jobs),
-            ..StoreOptions::default()
+        let folder = path.map(Folder::open).transpose()?.map(Arc::new);
+        let mut embedded = Embedded { folder, ..Embedded::default() };
+        let (store, reader, conversations) = embedded.open_store(config)?;
+        let broker: Arc<dyn Broker> = match config.broker.kind {
+            BrokerKind::Embedded => Arc::new(EmbeddedBroker::new()),
+            kind => bail!("no {kind:?} broker is built in"),
         };
-        let store = EmbeddedStore::open(&folder, options)?;
-        let search = match config.index.kind {
-            IndexKind::None => None,
-            _ => Some(open_search(&folder, embedder).await?),
-        };
-        Ok(Self { folder, store, broker: Arc::new(EmbeddedBroker::new()), search })
-    }
-
-    pub(super) fn documents(&self) -> Option<Arc<dyn Documents>> {
-        let (documents, _) = self.search.as_ref()?;
-        Some(Arc::clone(documents) as Arc<dyn Documents>)
-    }
-
-    pub(super) fn index(&self) -> Option<Arc<dyn Index>> {
-        let (_, index) = self.search.as_ref()?;
-        Some(Arc::clone(index) as Arc<dyn Index>)
-    }
-
-    /// Ends writing to the index; call it when nothing works any more.
-    pub(super) async fn close(&self) {
-        if let Some((_, index)) = &self.search {
-            index.close().await;
-        }
+        let (documents, index) = embedded.open_search(config, embedder).await?.unzip();
+        Ok(Self { store, reader, conversations, broker, documents, index, embedded })
     }
 
     /// What ingesting needs; `None` without an index.
     pub(super) fn ingest(&self, embedder: Option<Arc<dyn Embedder>>) -> anyhow::Result<Option<IngestDeps>> {
-        let (Some(documents), Some(index)) = (self.documents(), self.index()) else { return Ok(None) };
+        let (Some(documents), Some(index)) = (self.documents.clone(), self.index.clone()) else {
+            return Ok(None);
+        };
         let exe = std::env::current_exe().context("cannot find this program's own file")?;
-        let parser = Parser::new(exe);
-        Ok(Some(IngestDeps { documents, index, embedder, parser }))
+        Ok(Some(IngestDeps { documents, index, embedder, parser: Parser::new(exe) }))
+    }
+}
+
+type StorePorts = (Arc<dyn JobStore>, Arc<dyn JobReader>, Arc<dyn Conversations>);
+type SearchPorts = (Arc<dyn Documents>, Arc<dyn Index>);
+
+impl Embedded {
+    fn open_store(&mut self, config: &Config) -> anyhow::Result<StorePorts> {
+        match config.store.kind {
+            StoreKind::Embedded => {
+                let options = StoreOptions {
+                    keep_jobs: config.retention.jobs,
+                    keep_events: config.retention.events.min(config.retention.jobs),
+                    ..StoreOptions::default()
+                };
+                let store = EmbeddedStore::open(self.folder()?, options)?;
+                self.store = Some(Arc::clone(&store));
+                Ok((store.clone(), store.clone(), store))
+            }
+            kind => bail!("no {kind:?} store is built in"),
+        }
     }
 
-    /// Copies everything into a new folder while the server runs. Blocks.
+    async fn open_search(
+        &mut self,
+        config: &Config,
+        embedder: Option<Arc<dyn Embedder>>,
+    ) -> anyhow::Result<Option<SearchPorts>> {
+        match config.index.kind {
+            None | Some(IndexKind::None) => Ok(None),
+            Some(IndexKind::Embedded) => {
+                let (documents, index) = open_index(self.folder()?, embedder).await?;
+                self.documents = Some(Arc::clone(&documents));
+                self.index = Some(Arc::clone(&index));
+                Ok(Some((documents, index)))
+            }
+            Some(kind) => bail!("no {kind:?} index is built in"),
+        }
+    }
+
+    fn folder(&self) -> anyhow::Result<&Arc<Folder>> {
+        self.folder.as_ref().context("an embedded part needs a data folder")
+    }
+
+    /// Ends writing to the index; call it when nothing works any more.
+    pub(super) async fn close(&self) {
+        if let Some(index) = &self.index {
+            index.close().await;
+        }
+    }
+
+    /// Copies everything in the folder into a new one while the server runs. Blocks.
     pub(super) fn back_up(&self, target: &Path) -> anyhow::Result<()> {
+        let (Some(folder), Some(store)) = (&self.folder, &self.store) else {
+            bail!("jobs are not kept in a data folder here: copy the shared store with its own tools");
+        };
         prepare_backup(target)?;
         // Jobs first: a job that ends in between runs again after a restore, but none is ended in the
         // copy whose documents are not in it.
-        self.store.backup_to(&target.join("jobs.db")).context("cannot copy the jobs")?;
-        if let Some((documents, _)) = &self.search {
+        store.backup_to(&target.join("jobs.db")).context("cannot copy the jobs")?;
+        if let Some(documents) = &self.documents {
             // The index is left out: it is built anew from the documents.
             let folder = target.join("documents");
             fs::create_dir(&folder).context("cannot copy the documents")?;
             documents.backup_to(&folder.join("documents.db")).context("cannot copy the documents")?;
         }
-        sample::copy_mark(self.folder.path(), target).context("cannot copy the folder's marks")?;
+        sample::copy_mark(folder.path(), target).context("cannot copy the folder's marks")?;
         Ok(finish_backup(target)?)
     }
 }
 
-async fn open_search(
+/// An index that does not fit its documents or the embedder is built anew first.
+async fn open_index(
     folder: &Folder,
     embedder: Option<Arc<dyn Embedder>>,
 ) -> anyhow::Result<(Arc<EmbeddedDocuments>, Arc<EmbeddedIndex>)> {
@@ -112,7 +158,9 @@ async fn open_search(
 
 /// Copies a data folder that no server uses.
 pub(crate) async fn back_up(data: &Path, target: &Path) -> anyhow::Result<()> {
-    let parts = Parts::open(data, &Config::default(), None).await?;
+    let mut config = Config::default();
+    config.index.kind = Some(IndexKind::Embedded);
+    let parts = Parts::open(Some(data), &config, None).await?;
     let target = target.to_owned();
-    tokio::task::spawn_blocking(move || parts.back_up(&target)).await.context("copying broke")?
+    tokio::task::spawn_blocking(move || parts.embedded.back_up(&target)).await.context("copying broke")?
 }

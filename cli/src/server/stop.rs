@@ -58,10 +58,13 @@ impl Stop {
         }
     }
 
-    /// Ends new work and waits for what runs; then stops the rest and waits for it.
-    pub(super) async fn finish(&mut self, tasks: &mut JoinSet<Task>) {
+    /// Ends new work and waits for the `parts` that serve or work; then stops the rest and waits for it.
+    pub(super) async fn finish(&mut self, tasks: &mut JoinSet<Task>, parts: usize) {
         self.work.cancel();
-        let mut left = if self.worker_ended { 1 } else { 2 };
+        let mut left = parts - usize::from(self.worker_ended);
+        if left == 0 {
+            self.rest.cancel();
+        }
         while let Some(ended) = tasks.join_next().await {
             match ended {
                 Ok(Task::Rest(_)) => {}
@@ -104,7 +107,7 @@ mod tests {
                 task
             });
         }
-        stop.finish(&mut tasks).await;
+        stop.finish(&mut tasks, 2).await;
         let order = [ended.recv().await, ended.recv().await, ended.recv().await];
         assert_eq!(order[2], Some(Task::Rest("admin")));
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use millhand_api::{AdminState, ApiState, Backup, Drain, serve, serve_admin};
-use millhand_common::ports::{Broker, Conversations, Embedder, JobReader, JobStore};
+use millhand_common::ports::Embedder;
 use millhand_worker::pipeline::AnswerDeps;
 use millhand_worker::{Worker, housekeeping};
 use tokio::net::TcpListener;
@@ -26,96 +26,88 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Starts every task.
-    pub(super) fn start(
-        &self,
-        tasks: &mut JoinSet<Task>,
-        api_listener: TcpListener,
-        admin_listener: TcpListener,
-        recorder: PrometheusHandle,
-    ) -> anyhow::Result<()> {
-        let stop = self.stop.clone();
-        let worker = self.worker()?;
-        let api = serve(api_listener, self.api_state(), stop.work.clone());
+    /// Serves clients.
+    pub(super) fn start_api(&self, tasks: &mut JoinSet<Task>, listener: TcpListener) {
+        let api = serve(listener, self.api_state(), self.stop.work.clone());
         tasks.spawn(async move {
             if let Err(err) = api.await {
                 tracing::error!(error = %err, "the API failed");
             }
             Task::Api
         });
-        let render = recorder.clone();
-        let admin = serve_admin(admin_listener, self.admin_state(render), stop.rest.clone());
+    }
+
+    /// Works on jobs.
+    pub(super) fn start_worker(&self, tasks: &mut JoinSet<Task>) -> anyhow::Result<()> {
+        let (worker, pull) = (self.worker()?, self.stop.pull.clone());
+        tasks.spawn(async move {
+            worker.run(pull).await;
+            Task::Worker
+        });
+        Ok(())
+    }
+
+    /// What every process does besides: operators' address, sweeping, metrics.
+    pub(super) fn start_rest(
+        &self,
+        tasks: &mut JoinSet<Task>,
+        admin_listener: TcpListener,
+        recorder: PrometheusHandle,
+    ) {
+        let stop = &self.stop;
+        let admin = serve_admin(admin_listener, self.admin_state(recorder.clone()), stop.rest.clone());
         tasks.spawn(async move {
             if let Err(err) = admin.await {
                 tracing::error!(error = %err, "the admin address failed");
             }
             Task::Rest("admin")
         });
-        let pull = stop.pull.clone();
-        tasks.spawn(async move {
-            worker.run(pull).await;
-            Task::Worker
-        });
-        let (store, rest) = (self.store(), stop.rest.clone());
+        let (store, rest) = (self.parts.store.clone(), stop.rest.clone());
         tasks.spawn(async move {
             housekeeping::sweep(store, rest).await;
             Task::Rest("sweeper")
         });
-        if let Some(documents) = self.parts.documents() {
-            let (reader, rest) = (self.reader(), stop.rest.clone());
+        if let Some(documents) = self.parts.documents.clone() {
+            let (reader, rest) = (self.parts.reader.clone(), stop.rest.clone());
             tasks.spawn(async move {
                 housekeeping::tidy(documents, reader, rest).await;
                 Task::Rest("tidying")
             });
         }
+        let rest = stop.rest.clone();
         tasks.spawn(async move {
-            metrics::upkeep(recorder, stop.rest).await;
+            metrics::upkeep(recorder, rest).await;
             Task::Rest("metrics")
         });
-        Ok(())
-    }
-
-    fn store(&self) -> Arc<dyn JobStore> {
-        self.parts.store.clone()
-    }
-
-    fn reader(&self) -> Arc<dyn JobReader> {
-        self.parts.store.clone()
-    }
-
-    fn conversations(&self) -> Arc<dyn Conversations> {
-        self.parts.store.clone()
-    }
-
-    fn broker(&self) -> Arc<dyn Broker> {
-        self.parts.broker.clone()
     }
 
     fn worker(&self) -> anyhow::Result<Worker> {
+        let parts = &self.parts;
         let answer = AnswerDeps {
-            conversations: self.conversations(),
-            jobs: Some(self.reader()),
-            documents: self.parts.documents(),
-            index: self.parts.index(),
+            conversations: parts.conversations.clone(),
+            jobs: Some(parts.reader.clone()),
+            documents: parts.documents.clone(),
+            index: parts.index.clone(),
             model: models::chat(&self.config)?,
             embedder: self.embedder.clone(),
             agents: self.config.agents().into_iter().map(|agent| (agent.name.clone(), agent)).collect(),
             call_timeout: AnswerDeps::CALL_TIMEOUT,
         };
-        let pipelines = Pipelines { answer, ingest: self.parts.ingest(self.embedder.clone())? };
+        let pipelines = Pipelines { answer, ingest: parts.ingest(self.embedder.clone())? };
         let config = self.config.worker.clone();
-        let documents = self.parts.documents();
-        Ok(Worker::new(self.store(), self.broker(), documents, Arc::new(pipelines), config))
+        let (store, broker, documents) = (parts.store.clone(), parts.broker.clone(), parts.documents.clone());
+        Ok(Worker::new(store, broker, documents, Arc::new(pipelines), config))
     }
 
     fn api_state(&self) -> ApiState {
+        let parts = &self.parts;
         ApiState {
-            store: self.store(),
-            reader: self.reader(),
-            conversations: self.conversations(),
-            broker: self.broker(),
-            documents: self.parts.documents(),
-            index: self.parts.index(),
+            store: parts.store.clone(),
+            reader: parts.reader.clone(),
+            conversations: parts.conversations.clone(),
+            broker: parts.broker.clone(),
+            documents: parts.documents.clone(),
+            index: parts.index.clone(),
             embedder: self.embedder.clone(),
             agents: self.config.agents(),
             model_configured: self.config.model.name.is_some(),
@@ -125,11 +117,11 @@ impl Server {
     }
 
     fn admin_state(&self, recorder: PrometheusHandle) -> AdminState {
-        let parts = self.parts.clone();
+        let embedded = self.parts.embedded.clone();
         let backup: Backup = Arc::new(move |target| {
-            let parts = parts.clone();
+            let embedded = embedded.clone();
             Box::pin(async move {
-                match tokio::task::spawn_blocking(move || parts.back_up(&target)).await {
+                match tokio::task::spawn_blocking(move || embedded.back_up(&target)).await {
                     Ok(copied) => copied.map_err(|err| format!("{err:#}")),
                     Err(err) => Err(err.to_string()),
                 }
@@ -137,8 +129,8 @@ impl Server {
         });
         let pull = self.stop.pull.clone();
         AdminState {
-            store: self.store(),
-            broker: self.broker(),
+            store: self.parts.store.clone(),
+            broker: self.parts.broker.clone(),
             metrics: Arc::new(move || recorder.render()),
             drain: self.drain.clone(),
             on_drain: Some(Arc::new(move || pull.cancel())),

@@ -1,0 +1,185 @@
+//! The life of a serving process: open, bind, start, wait for a signal, give everything back.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use millhand_api::Drain;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::banner::Banner;
+use super::parts::{DEFAULT_DATA, Parts};
+use super::record::Running;
+use super::role::Role;
+use super::sample::{QUESTIONS, Sample};
+use super::signals::Signals;
+use super::stop::Stop;
+use super::wiring::Server;
+use super::{addresses, limits, metrics, models, start_logs};
+use crate::args::{ApiArgs, ServerArgs, UpArgs, WorkerArgs};
+use crate::config::{self, Config};
+use crate::terminal::print;
+
+/// Longest wait for the sample before a newcomer is told to go on without it.
+const SAMPLE_PATIENCE: Duration = Duration::from_secs(60);
+/// What stopping may take beyond the worker's own drain.
+const STOP_PATIENCE: Duration = Duration::from_secs(15);
+
+/// `millhand up`: everything in one process.
+pub(crate) fn up(args: UpArgs) -> anyhow::Result<ExitCode> {
+    let data = args.data.unwrap_or_else(|| DEFAULT_DATA.into());
+    let folder = Some(DataFolder { path: data, with_sample: !args.no_sample });
+    serve(Role::Up, &args.server, args.listen, args.slots, folder)
+}
+
+/// `millhand api`: serves clients, on parts that other processes share.
+pub(crate) fn api(args: &ApiArgs) -> anyhow::Result<ExitCode> {
+    serve(Role::Api, &args.server, args.listen, None, None)
+}
+
+/// `millhand worker`: works on jobs, from parts that other processes share.
+pub(crate) fn worker(args: &WorkerArgs) -> anyhow::Result<ExitCode> {
+    serve(Role::Worker, &args.server, None, args.slots, None)
+}
+
+/// What belongs to this process alone.
+struct DataFolder {
+    path: PathBuf,
+    with_sample: bool,
+}
+
+/// Serves until a signal; returns when everything is given back.
+fn serve(
+    role: Role,
+    args: &ServerArgs,
+    listen: Option<SocketAddr>,
+    slots: Option<u32>,
+    folder: Option<DataFolder>,
+) -> anyhow::Result<ExitCode> {
+    let mut config = config::load(args.config.as_deref(), std::env::vars())?.config;
+    config.api.listen = listen.unwrap_or(config.api.listen);
+    config.admin.listen = args.admin.unwrap_or(config.admin.listen);
+    config.worker.slots = slots.unwrap_or(config.worker.slots);
+    role.fit(&mut config)?;
+    if role.serves() {
+        addresses::check("--listen", config.api.listen, args.insecure)?;
+    }
+    addresses::check("--admin", config.admin.listen, args.insecure)?;
+
+    start_logs();
+    crate::install_crypto();
+    let connections = limits::raise_open_files();
+    config.api.limits.connections = config.api.limits.connections.min(connections);
+
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.context("cannot start the runtime")?;
+    let code = runtime.block_on(run(role, config, folder))?;
+    // Threads that still block on a disk or a name server do not hold up the end.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    Ok(code)
+}
+
+async fn run(role: Role, config: Config, folder: Option<DataFolder>) -> anyhow::Result<ExitCode> {
+    let started = Instant::now();
+    let mut signals = Signals::new().context("cannot wait for signals")?;
+    let recorder = metrics::start()?;
+    let embedder = models::embedder(&config)?;
+    let path = folder.as_ref().map(|folder| folder.path.as_path());
+    let parts = Parts::open(path, &config, embedder.clone()).await?;
+    let api_listener = match role.serves() {
+        true => Some(addresses::bind("--listen", config.api.listen).await?),
+        false => None,
+    };
+    let admin_listener = addresses::bind("--admin", config.admin.listen).await?;
+    let api_address = api_listener.as_ref().map(TcpListener::local_addr).transpose()?;
+    let admin_address = admin_listener.local_addr()?;
+
+    let server = Server { config, parts, embedder, drain: Drain::default(), stop: Stop::new() };
+    let mut tasks = JoinSet::new();
+    server.start_rest(&mut tasks, admin_listener, recorder);
+    if role.works() {
+        server.start_worker(&mut tasks)?;
+    }
+    if let Some(listener) = api_listener {
+        server.start_api(&mut tasks, listener);
+    }
+
+    let Server { config, parts, drain, mut stop, .. } = server;
+    if let (Some(api), Some(folder)) = (api_address, &parts.embedded.folder) {
+        let (url, admin_url) = (format!("http://{api}"), format!("http://{admin_address}"));
+        let running = Running { pid: std::process::id(), url, admin_url };
+        running.write(folder.path()).context("cannot write to the data folder")?;
+    }
+    tracing::info!(
+        role = role.name(),
+        listen = api_address.map(tracing::field::display),
+        admin = %admin_address,
+        data = path_of(&folder).map(tracing::field::display),
+        connections = config.api.limits.connections,
+        started_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        "ready"
+    );
+    let shown = path_of(&folder).map(|path| path.to_string());
+    let banner = Banner {
+        role,
+        api: api_address,
+        admin: admin_address,
+        data: shown.as_deref().map(Path::new),
+        connections: config.api.limits.connections,
+        config: &config,
+    };
+    // Whoever started us without a reader for this still wants the server.
+    let _unread = print(&banner.render());
+
+    let greet = greet(&parts, &banner, folder.is_some_and(|folder| folder.with_sample));
+    let signal = stop.until_signal(&mut signals, &mut tasks, greet).await?;
+    tracing::info!(signal, "stopping: jobs finish or are given back; a second signal ends at once");
+    drain.begin();
+    let patience = config.worker.drain_timeout.max(config.api.limits.drain_timeout) + STOP_PATIENCE;
+    // Cancel-safe: after the second signal nothing is waited for any more.
+    tokio::select! {
+        signal = signals.next() => {
+            tracing::warn!(signal, "stopped at once: unfinished jobs go on at the next start");
+            std::process::exit(130);
+        }
+        stopped = timeout(patience, stop.finish(&mut tasks, role.parts())) => {
+            if stopped.is_err() {
+                tracing::error!("parts of the server did not stop in time");
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+    }
+    parts.embedded.close().await;
+    tracing::info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn path_of(folder: &Option<DataFolder>) -> Option<String> {
+    let path = &folder.as_ref()?.path;
+    Some(path.canonicalize().unwrap_or_else(|_| path.clone()).display().to_string())
+}
+
+/// Loads the sample where it is wanted, and tells what to try.
+async fn greet(parts: &Parts, banner: &Banner<'_>, with_sample: bool) {
+    let (Some(documents), Some(folder)) = (parts.documents.clone(), &parts.embedded.folder) else { return };
+    if !with_sample {
+        return;
+    }
+    let sample = Sample {
+        store: parts.store.clone(),
+        reader: parts.reader.clone(),
+        broker: parts.broker.clone(),
+        documents,
+    };
+    match timeout(SAMPLE_PATIENCE, sample.load(folder.path())).await {
+        Ok(Ok(())) => {
+            let _unread = print(&banner.questions(QUESTIONS));
+        }
+        Ok(Err(err)) => tracing::warn!(error = format!("{err:#}"), "the sample collection is not loaded"),
+        Err(_) => tracing::warn!("the sample collection is still being loaded"),
+    }
+}
