@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use millhand_tests::server::binary;
-use millhand_tests::{Launch, Server};
+use millhand_tests::{Browser, Launch, Server};
 
 async fn run(server: &Server, args: &[&str]) -> Output {
     let mut command = Command::new(binary());
@@ -105,17 +105,56 @@ async fn errors_say_what_to_do_next() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_real_browser_shows_the_api_page() {
+async fn a_real_browser_shows_the_api_page_and_streams_an_answer() {
     let dir = tempfile::tempdir().unwrap();
+    let handbook = dir.path().join("handbook");
+    write_handbook(&handbook);
     let server = Launch::new(&dir.path().join("data")).start().await;
+    prints(&server, &["ingest", handbook.to_str().unwrap(), "--collection", "ferry"]).await;
+    let browser = Browser::start();
     let page = format!("{}/docs/", server.url);
-    let profile = format!("--user-data-dir={}", dir.path().join("profile").display());
-    let args = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=15000", "--dump-dom"];
-    let shown = Command::new("chromium").args(args).arg(profile).arg(&page).output().await;
-    let shown = shown.expect("chromium is missing: ./tests/run installs it");
-    let dom = String::from_utf8_lossy(&shown.stdout);
-    assert!(dom.contains("/v1/jobs"), "the page lists the paths: {dom}");
+    let listed = browser
+        .run(
+            &page,
+            "new Promise(done => { const look = () => document.body.innerText.includes('/v1/jobs') \
+             ? done(true) : setTimeout(look, 20); look(); })",
+        )
+        .await;
+    assert_eq!(listed, true, "the page lists the paths");
+    let streamed = browser.run(&page, STREAM).await;
+    assert!(streamed["text"].as_str().unwrap().contains("三克朗"), "{streamed}");
+    let seqs: Vec<u64> = streamed["seqs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|seq| seq.as_str().unwrap().parse().unwrap())
+        .collect();
+    assert_eq!(seqs, (1..=seqs.len() as u64).collect::<Vec<_>>(), "{streamed}");
 }
+
+/// Asks, follows the log with the browser's own `EventSource`, and ends it at the terminal event.
+const STREAM: &str = r#"
+(async () => {
+    const body = JSON.stringify({ input: "自行车票价是多少？", collection: "ferry" });
+    const asked = await fetch("/v1/jobs", { method: "POST", headers: { "content-type": "application/json" }, body });
+    const job = await asked.json();
+    const seqs = [];
+    let text = "";
+    await new Promise((done, failed) => {
+        const events = new EventSource(job.links.events);
+        const types = ["job.queued", "attempt.started", "job.waiting", "step.started", "step.completed",
+            "retrieval.completed", "output_text.delta", "citation.added", "usage.updated", "job.completed", "job.failed"];
+        for (const type of types) {
+            events.addEventListener(type, event => {
+                seqs.push(event.lastEventId);
+                if (type === "output_text.delta") text += JSON.parse(event.data).data.text;
+                if (type.startsWith("job.") && type.match(/completed|failed/)) { events.close(); done(); }
+            });
+        }
+    });
+    return { seqs, text };
+})()
+"#;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_existing_folder_is_ready_in_a_second() {

@@ -3,6 +3,7 @@
 //! The binary is the one beside the tests, `target/<profile>/millhand`: `./tests/run` builds it with
 //! crash points compiled in.
 
+pub mod browser;
 pub mod client;
 pub mod load;
 pub mod log;
@@ -11,6 +12,7 @@ pub mod server;
 pub mod servers;
 pub mod wait;
 
+pub use browser::Browser;
 pub use client::Client;
 pub use model::{Call, FakeModel};
 pub use server::{Launch, Server};
