@@ -1,11 +1,12 @@
 //! How text becomes terms: the one analysis that every index and the extractive answerer share.
 //!
-//! A term is a folded word, reduced to its stem where the language has one. Chinese, Japanese and
-//! Korean are cut by dictionary, and by pairs of letters besides. Identifiers such as
+//! A term is a folded word, reduced to its stem where the language has one. Chinese and Japanese are
+//! cut by dictionary, Korean by its spaces and particles, and by pairs of letters besides. Identifiers such as
 //! `dpkg-buildpackage` are a term as a whole and by their parts. Traditional and simplified Chinese
 //! stay as they are written. Stop words are marked, not dropped: a question may consist of them.
 
 mod language;
+mod segment;
 mod stop_words;
 mod tokens;
 
@@ -18,7 +19,7 @@ use tokens::{Token, TokenKind};
 
 /// Grows whenever a text may become other terms than before: indexes of another version are built
 /// anew.
-pub const ANALYSER_VERSION: u32 = 1;
+pub const ANALYSER_VERSION: u32 = 2;
 
 /// Terms longer than this, in bytes, are not words; an index may leave them out.
 const MAX_TERM_BYTES: usize = 256;

@@ -21,7 +21,9 @@ fn meets(question: &str, document: &str) -> bool {
 #[test]
 fn words_become_stems_and_stop_words_are_marked() {
     assert_eq!(meaning("The connections were configured"), ["connect", "configur"]);
-    assert_eq!(meaning("数据库的备份"), ["数据", "库", "备份"]);
+    assert_eq!(meaning("数据库的备份"), ["数据库", "备份"]);
+    assert_eq!(meaning("软件包管理器"), ["软件包", "管理器"]);
+    assert_eq!(meaning("如何紧急停机"), ["紧急", "停机"]);
     assert_eq!(meaning("Wie werden die Netzwerkkarten eingerichtet?"), ["netzwerkkart", "eingericht"]);
 }
 

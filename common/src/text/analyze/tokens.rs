@@ -1,17 +1,8 @@
 //! Where the words of a text are, whatever its language.
 
-use std::sync::LazyLock;
-
-use icu_segmenter::options::WordBreakInvariantOptions;
-use icu_segmenter::{WordSegmenter, WordSegmenterBorrowed};
-
 use super::language::Script;
+use super::segment::words;
 use crate::model::Span;
-
-/// Knows the words of Chinese, Japanese, Thai, Khmer, Lao and Burmese from the dictionary compiled
-/// into the binary; its pages are read when first used.
-static SEGMENTER: LazyLock<WordSegmenterBorrowed<'static>> =
-    LazyLock::new(|| WordSegmenter::new_dictionary(WordBreakInvariantOptions::default()));
 
 /// What a token is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,35 +56,6 @@ pub(super) fn tokens(text: &str) -> Vec<Token> {
 fn is_east_asian(text: &str, word: Span) -> bool {
     let letter = text[word.from..word.to].chars().find_map(Script::of);
     letter.is_some_and(Script::is_east_asian)
-}
-
-/// Words by the dictionary and by the rules of Unicode (UAX 29); Hangul is cut from Latin letters
-/// and digits, which those rules leave together.
-fn words(text: &str) -> impl Iterator<Item = Span> {
-    let mut start = 0;
-    let segments = SEGMENTER.segment_str(text).filter_map(move |end| {
-        let span = Span::new(start, end);
-        start = end;
-        text[span.from..span.to].chars().any(char::is_alphanumeric).then_some(span)
-    });
-    segments.flat_map(move |span| {
-        let word = &text[span.from..span.to];
-        let mut cuts = vec![span.from];
-        if !word.is_ascii() {
-            let hangul = |c: char| Script::of(c).or(Some(Script::Latin)) == Some(Script::Hangul);
-            let mut letters = word.char_indices().map(|(at, c)| (at, hangul(c)));
-            let mut before = letters.next().is_some_and(|(_, hangul)| hangul);
-            for (at, hangul) in letters {
-                if hangul != before {
-                    cuts.push(span.from + at);
-                }
-                before = hangul;
-            }
-        }
-        cuts.push(span.to);
-        let pieces: Vec<Span> = cuts.windows(2).map(|pair| Span::new(pair[0], pair[1])).collect();
-        pieces
-    })
 }
 
 struct Tokens<'a> {
