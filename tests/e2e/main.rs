@@ -7,6 +7,7 @@ mod backup;
 mod crash;
 mod damage;
 mod deadlines;
+mod faq;
 mod full_disk;
 mod history;
 mod ingress_is_stateless;

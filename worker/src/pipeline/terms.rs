@@ -13,6 +13,9 @@ const FILLERS_EN: &str = "use get make want need way know find tell explain show
     example question answer anything something everything anyone currently actually";
 const FILLERS_ZH: &str = "使用 用 需要 可以 能够 能 想 想要 知道 告诉 请问 办法 方法 方式 进行 做 应该 会 没有 东西 意思 \
     时候 情况 问题 一些 有关 关于 如何 怎么 怎样 怎么样 怎么办 什么 哪里 哪些 哪个 为什么 为何 多少 几 是否 能否 请 介绍 说明 解释 \
+    要 时 里 中 上 下 来 去 从 被 由 于 向 对 为 以 使 便 就 才 再 还 都 也 又 很 最 更 某 某个 某些 各 每 哪种 哪一种 哪一个 哪部 哪家 哪位 \
+    写 装 放 叫 说 讲 算 弄 干 写在 放在 存放 位于 属于 表示 之间 其中 里面 上面 下面 以后 之后 以前 之前 的话 自己 别的 其他 \
+    不到 种 类 哪一年 哪年 哪天 何时 几点 几个 时候 \
     让 把 给 得到 看 看到 找 找到 方面 具体 到底 究竟 目前 现在 一个 这个 那个 我 你 我们 他们 吗 呢";
 /// What a filler weighs beside a word of substance.
 const FILLER_WEIGHT: f32 = 0.25;
@@ -89,7 +92,8 @@ pub(crate) fn languages(passages: &[Passage]) -> Vec<Language> {
 /// The terms of `wording`, weighed by how few of the passages found have them.
 pub(crate) fn weigh(wording: &str, langs: &[Language], found: &[Bag]) -> Vec<AskedTerm> {
     let rarity = |with: usize| {
-        let (all, with) = (found.len() as f32, with as f32);
+        // A word found nowhere may be rare or only said otherwise: it counts as a rare one, no more.
+        let (all, with) = (found.len() as f32, with.max(2) as f32);
         (1.0 + (all - with + 0.5) / (with + 0.5)).ln().max(0.2)
     };
     let asked = |term: QueryTerm| {
@@ -108,7 +112,12 @@ pub(crate) fn weigh(wording: &str, langs: &[Language], found: &[Bag]) -> Vec<Ask
         asked.known = with > 0;
         asked
     };
-    query_terms(wording, langs).into_iter().map(asked).collect()
+    let terms = query_terms(wording, langs);
+    // A pair of letters across two words helps to find a text that is cut otherwise, but that a
+    // document lacks it tells nothing.
+    let words: Vec<Span> = terms.iter().filter(|term| term.weight >= 1.0).map(|term| term.span).collect();
+    let inside = |part: Span| words.iter().any(|word| word.from <= part.from && part.to <= word.to);
+    terms.into_iter().filter(|term| term.weight >= 1.0 || inside(term.span)).map(asked).collect()
 }
 
 /// Whether the word at `span` names something: it has a digit, a capital inside a sentence, or is a

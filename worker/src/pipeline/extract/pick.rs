@@ -2,14 +2,16 @@
 
 use millhand_common::model::Passage;
 
-use super::sentence::Sentence;
+use super::sentence::{Sentence, begins_with_pronoun};
 use crate::pipeline::retrieve::similarity;
 
-/// Sentences quoted, and documents they come from.
-const MAX_SENTENCES: usize = 5;
+/// Sentences picked, those that come with them not counted, and documents they come from.
+const MAX_PICKS: usize = 5;
 const MAX_DOCUMENTS: usize = 3;
 /// Bytes quoted: what one reads at a glance.
 const MAX_BYTES: usize = 1800;
+/// Of the best sentence's paragraph.
+const MAX_PARAGRAPH_BYTES: usize = 600;
 /// A further sentence scores at least this share of the best.
 const MIN_SHARE: f32 = 0.62;
 /// What repeating a sentence already picked costs.
@@ -21,7 +23,7 @@ pub(crate) fn pick(sentences: &[Sentence], passages: &[Passage]) -> Vec<usize> {
     let mut best = 0.0;
     let document = |at: usize| passages[sentences[at].passage].document_id;
     let bytes = |picked: &[usize]| picked.iter().map(|at| sentences[*at].span.len()).sum::<usize>();
-    while picked.len() < MAX_SENTENCES {
+    for _ in 0..MAX_PICKS {
         let mut documents: Vec<_> = picked.iter().map(|at| document(*at)).collect();
         documents.sort_unstable();
         documents.dedup();
@@ -45,17 +47,50 @@ pub(crate) fn pick(sentences: &[Sentence], passages: &[Passage]) -> Vec<usize> {
             break;
         }
         picked.push(at);
-        for other in companions(at, sentences, passages) {
+        let companions = match picked.len() {
+            // The best one.
+            1 => paragraph(at, sentences, passages),
+            _ => companions(at, sentences, passages),
+        };
+        for other in companions {
             if !picked.contains(&other) && bytes(&picked) + sentences[other].span.len() <= MAX_BYTES {
                 picked.push(other);
             }
         }
     }
-    picked.truncate(MAX_SENTENCES);
+
     in_document_order(picked, sentences, passages)
 }
 
-/// Sentences without which this one is not understood: the one before a pronoun, the one after a colon.
+/// What is said with the best sentence: the rest of its paragraph, nearest first, as far as it is short;
+/// an answer often stands beside the sentence that repeats the question's words.
+fn paragraph(at: usize, sentences: &[Sentence], passages: &[Passage]) -> Vec<usize> {
+    let text = &passages[sentences[at].passage].text;
+    let joined = |first: usize, second: usize| {
+        let (Some(first), Some(second)) = (sentences.get(first), sentences.get(second)) else { return false };
+        first.passage == second.passage
+            && first.quotable
+            && second.quotable
+            && !text[first.span.to..second.span.from].contains('\n')
+    };
+    let mut around = companions(at, sentences, passages);
+    let (mut from, mut to) = (at, at);
+    let bytes = |from: usize, to: usize| sentences[to].span.to - sentences[from].span.from;
+    loop {
+        if joined(to, to + 1) && bytes(from, to + 1) <= MAX_PARAGRAPH_BYTES {
+            to += 1;
+            around.push(to);
+        } else if 0 < from && joined(from - 1, from) && bytes(from - 1, to) <= MAX_PARAGRAPH_BYTES {
+            from -= 1;
+            around.push(from);
+        } else {
+            return around;
+        }
+    }
+}
+
+/// Sentences without which this one is half said: the one before a pronoun, the one after a colon, and
+/// the one after it that goes on about the same.
 fn companions(at: usize, sentences: &[Sentence], passages: &[Passage]) -> Vec<usize> {
     let text = |at: usize| {
         let sentence = &sentences[at];
@@ -68,19 +103,10 @@ fn companions(at: usize, sentences: &[Sentence], passages: &[Passage]) -> Vec<us
     if at > 0 && begins_with_pronoun(text(at)) && same(at - 1) {
         companions.push(at - 1);
     }
-    if text(at).ends_with([':', '：']) && same(at + 1) {
+    if same(at + 1) && (text(at).ends_with([':', '：']) || begins_with_pronoun(text(at + 1))) {
         companions.push(at + 1);
     }
     companions
-}
-
-fn begins_with_pronoun(sentence: &str) -> bool {
-    const ENGLISH: &[&str] =
-        &["it", "its", "they", "their", "this", "these", "those", "that", "he", "she", "such"];
-    const CHINESE: &[&str] = &["它", "他", "她", "这", "那", "其", "此", "该"];
-    let first = sentence.split(|c: char| !c.is_alphanumeric() && c != '\'').next().unwrap_or_default();
-    ENGLISH.contains(&first.to_lowercase().as_str())
-        || (CHINESE.iter().any(|word| sentence.starts_with(word)) && !sentence.starts_with("其他"))
 }
 
 fn in_document_order(mut picked: Vec<usize>, sentences: &[Sentence], passages: &[Passage]) -> Vec<usize> {

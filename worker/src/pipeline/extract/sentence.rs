@@ -16,6 +16,8 @@ const WEIGHT_OWN: f32 = 0.25;
 const WEIGHT_ORDER: f32 = 0.10;
 const WEIGHT_KIND: f32 = 0.08;
 const WEIGHT_PASSAGE: f32 = 0.17;
+/// What a sentence that goes on with the one before it has of that one's words.
+const CARRIED: f32 = 0.7;
 /// The first sentences under a heading that has the question's words answer it, whatever their own.
 const LEAD: [f32; 4] = [0.20, 0.14, 0.09, 0.05];
 
@@ -54,6 +56,7 @@ fn read_passage(number: usize, passage: &Passage, asked: &[AskedTerm], all: &mut
     let heading_bag = Bag::of(own_heading(&passage.title), lang);
     let title_bag = Bag::of(&passage.title, lang);
     let mut lead = None;
+    let mut before: Option<(Bag, bool)> = None;
     for span in sentences(text) {
         let quote = span.of(text).unwrap_or_default();
         let mut order = Vec::new();
@@ -69,15 +72,23 @@ fn read_passage(number: usize, passage: &Passage, asked: &[AskedTerm], all: &mut
         let asks = quote.trim_end_matches(['"', '”', '’', ')', '）']).ends_with(['?', '？']);
         let (own, with_own_heading) = (coverage(asked, &bag), coverage(asked, &bag.union(&heading_bag)));
         let with_title = coverage(asked, &bag.union(&title_bag));
+        // What only the higher headings have counts half.
+        let mut with_heading = (with_own_heading + with_title) / 2.0;
+        let announced = before.as_ref().is_some_and(|(_, colon)| *colon);
+        if let Some((earlier, _)) = before.as_ref().filter(|_| announced || begins_with_pronoun(quote)) {
+            let both = coverage(asked, &bag.union(earlier).union(&heading_bag));
+            with_heading = with_heading.max(CARRIED * both);
+        }
+        before = Some((bag.clone(), quote.ends_with([':', '：'])));
         all.push(Sentence {
             passage: number,
             span,
             lead,
             own,
-            // What only the higher headings have counts half.
-            with_heading: (with_own_heading + with_title) / 2.0,
+            with_heading,
             score: 0.0,
-            quotable: !heading && !asks && words >= 3 && span.len() <= MAX_SENTENCE_BYTES,
+            // What follows a colon may be a single command.
+            quotable: !heading && !asks && (announced || words >= 3) && span.len() <= MAX_SENTENCE_BYTES,
             bag,
             order,
         });
@@ -86,6 +97,16 @@ fn read_passage(number: usize, passage: &Passage, asked: &[AskedTerm], all: &mut
             (false, before) => before.map(|count| count + 1),
         };
     }
+}
+
+/// Whether it speaks of what was named before it.
+pub(crate) fn begins_with_pronoun(sentence: &str) -> bool {
+    const ENGLISH: &[&str] =
+        &["it", "its", "they", "their", "this", "these", "those", "that", "he", "she", "such"];
+    const CHINESE: &[&str] = &["它", "他", "她", "这", "那", "其", "此", "该"];
+    let first = sentence.split(|c: char| !c.is_alphanumeric() && c != '\'').next().unwrap_or_default();
+    ENGLISH.contains(&first.to_lowercase().as_str())
+        || (CHINESE.iter().any(|word| sentence.starts_with(word)) && !sentence.starts_with("其他"))
 }
 
 /// Whether the sentence repeats a heading of its passage.
