@@ -28,7 +28,7 @@ async fn everything_is_there_after_a_restart() {
     }
     let documents = open_at(dir.path());
     let listed = documents.list(&tenant, &all, 10, None).await.unwrap().unwrap();
-    assert_eq!(listed.data, [new.document.clone()]);
+    assert_eq!(listed.data, std::slice::from_ref(&new.document));
     let text = documents.text(&tenant, &all, old.document.id).await.unwrap();
     assert_eq!(text, DocumentLookup::Found("old".to_owned()));
     let text = documents.text(&tenant, &all, gone.document.id).await.unwrap();
