@@ -8,5 +8,6 @@ pub mod crash;
 pub mod follow;
 pub mod model;
 pub mod ports;
+pub mod search;
 pub mod telemetry;
 pub mod text;

@@ -1,6 +1,8 @@
 //! Real servers, as real processes on loopback, each with a folder and ports of its own. They end with
 //! the test program, however it ends.
 
+mod postgres;
 mod process;
 
+pub use postgres::Postgres;
 pub use process::{Process, free_port};

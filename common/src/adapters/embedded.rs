@@ -15,9 +15,10 @@ mod schema;
 mod store;
 mod wal;
 
+pub use crate::search::{Opened, RebuildError};
 pub use broker::EmbeddedBroker;
 pub use clock::Clock;
 pub use documents::EmbeddedDocuments;
 pub use folder::{FORMAT, Folder, OpenError, finish_backup, prepare_backup};
-pub use index::{EmbeddedIndex, Opened, RebuildError};
+pub use index::EmbeddedIndex;
 pub use store::{EmbeddedStore, StoreOptions};

@@ -24,21 +24,12 @@ use tokio::sync::oneshot;
 
 use crate::model::{CollectionName, Passage, TenantId};
 use crate::ports::{Index, IndexDocument, IndexError, SearchQuery, Write, Writer};
+use crate::search::{Key, Opened};
 
 use manifest::Manifest;
-pub use rebuild::RebuildError;
-use schema::Key;
 use snapshot::Snapshots;
 use vectors::Vectors;
 use writer::{Command, WriterThread};
-
-/// What [`EmbeddedIndex::open`] found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Opened {
-    Ready,
-    /// The index is empty now: [`EmbeddedIndex::rebuild_from`] fills it. Says why.
-    NeedsRebuild(String),
-}
 
 /// Search over passages, in one folder, for one process.
 pub struct EmbeddedIndex {

@@ -1,34 +1,23 @@
 //! What a question asks of tantivy.
 
+use tantivy::Term;
 use tantivy::query::{
     BooleanQuery, BoostQuery, ConstScoreQuery, DisjunctionMaxQuery, EmptyQuery, Occur, PhraseQuery, Query,
     TermQuery,
 };
 use tantivy::schema::{Field, IndexRecordOption};
-use tantivy::{Searcher, Term};
 
-use super::schema::{FIELDS, Key};
+use super::schema::{FIELDS, key_term};
 use super::snapshot::Snapshot;
 use crate::model::{Filter, TenantId};
 use crate::ports::SearchQuery;
+use crate::search::{HEADINGS_BOOST, Key, PHRASE_BOOST, PHRASE_SLOP, TITLE_BOOST, neighbours, rarest};
 use crate::text::analyze::{QueryTerm, query_terms};
-
-/// A word in the title says more than one in a heading, and that more than one in the text.
-const TITLE_BOOST: f32 = 2.0;
-const HEADINGS_BOOST: f32 = 1.5;
-/// Neighbours in the question that are neighbours in the text, beside what each is worth.
-const PHRASE_BOOST: f32 = 0.5;
-/// Words between that still count as neighbours.
-const PHRASE_SLOP: u32 = 1;
-/// Terms of one wording that are searched, the rarest first: a pasted page asks for its rare words.
-const MAX_TERMS: usize = 64;
-/// Positions apart at which two terms of a question are neighbours.
-const NEIGHBOURS: u32 = 4;
 
 /// Exactly the passages that the search may see, all of score 0.
 pub(super) fn allowed(tenant: &TenantId, query: &SearchQuery) -> Box<dyn Query> {
     let scopes = query.collections.iter().map(|collection| Key::scope(tenant, collection));
-    let mut all = vec![any(scopes.map(|scope| scope.term(FIELDS.scope)))];
+    let mut all = vec![any(scopes.map(|scope| key_term(scope, FIELDS.scope)))];
     all.extend(conditions(&query.filter));
     let all = all.into_iter().map(|condition| (Occur::Must, condition)).collect();
     Box::new(ConstScoreQuery::new(Box::new(BooleanQuery::new(all)), 0.0))
@@ -37,7 +26,7 @@ pub(super) fn allowed(tenant: &TenantId, query: &SearchQuery) -> Box<dyn Query> 
 fn conditions(filter: &Filter) -> impl Iterator<Item = Box<dyn Query>> {
     filter.conditions().map(|(field, value)| {
         let keys = value.values().iter().map(|value| Key::filter(field, &value.key()));
-        any(keys.map(|key| key.term(FIELDS.filter)))
+        any(keys.map(|key| key_term(key, FIELDS.filter)))
     })
 }
 
@@ -65,7 +54,14 @@ pub(super) fn lexical(snapshot: &Snapshot, query: &SearchQuery) -> tantivy::Resu
 }
 
 fn wording(snapshot: &Snapshot, text: &str) -> tantivy::Result<Option<Box<dyn Query>>> {
-    let terms = known(&snapshot.searcher, query_terms(text, &snapshot.languages))?;
+    let occurs = |form: &str| {
+        let mut found = 0;
+        for field in [FIELDS.title, FIELDS.headings, FIELDS.body] {
+            found += snapshot.searcher.doc_freq(&Term::from_field_text(field, form))?;
+        }
+        tantivy::Result::Ok(found)
+    };
+    let terms = rarest(query_terms(text, &snapshot.languages), occurs)?;
     let mut clauses: Vec<(Occur, Box<dyn Query>)> = Vec::new();
     for term in &terms {
         for (field, boost) in
@@ -81,46 +77,11 @@ fn wording(snapshot: &Snapshot, text: &str) -> tantivy::Result<Option<Box<dyn Qu
             clauses.push((Occur::Should, clause));
         }
     }
-    let words: Vec<&QueryTerm> = terms.iter().filter(|term| 1.0 <= term.weight).collect();
-    for pair in words.windows(2) {
-        let apart = pair[1].position.saturating_sub(pair[0].position);
-        if (1..=NEIGHBOURS).contains(&apart) {
-            let phrase = BoostQuery::new(phrase(pair[0], pair[1], apart), PHRASE_BOOST);
-            clauses.push((Occur::Should, Box::new(phrase)));
-        }
+    for (first, second, apart) in neighbours(&terms) {
+        let phrase = BoostQuery::new(phrase(first, second, apart), PHRASE_BOOST);
+        clauses.push((Occur::Should, Box::new(phrase)));
     }
     Ok((!clauses.is_empty()).then(|| Box::new(BooleanQuery::new(clauses)) as Box<dyn Query>))
-}
-
-/// The terms that occur at all, the rarest [`MAX_TERMS`] of them, in order of position; each with the
-/// forms that occur.
-fn known(searcher: &Searcher, terms: Vec<QueryTerm>) -> tantivy::Result<Vec<QueryTerm>> {
-    let mut known = Vec::new();
-    for mut term in terms {
-        let mut passages = 0;
-        let mut forms = Vec::new();
-        for form in term.forms {
-            let mut found = 0;
-            for field in [FIELDS.title, FIELDS.headings, FIELDS.body] {
-                found += searcher.doc_freq(&Term::from_field_text(field, &form))?;
-            }
-            if 0 < found {
-                passages += found;
-                forms.push(form);
-            }
-        }
-        term.forms = forms;
-        if 0 < passages {
-            known.push((passages, term));
-        }
-    }
-    if MAX_TERMS < known.len() {
-        known.sort_by_key(|(passages, _)| *passages);
-        known.truncate(MAX_TERMS);
-    }
-    let mut terms: Vec<QueryTerm> = known.into_iter().map(|(_, term)| term).collect();
-    terms.sort_by_key(|term| term.position);
-    Ok(terms)
 }
 
 /// Any form of the term, with the score of the best.

@@ -1,4 +1,4 @@
-//! Fields of the index, and the keys by which things are found exactly.
+//! Fields of the index.
 
 use std::sync::LazyLock;
 
@@ -7,50 +7,11 @@ use tantivy::schema::{
     BytesOptions, Field, IndexRecordOption, NumericOptions, Schema, TextFieldIndexing, TextOptions,
 };
 
-use crate::model::{CollectionName, TenantId};
+use crate::search::Key;
 
-/// A fixed-size key of several texts. A hash, so that no name is too long for a term and no two
-/// lists of texts run into each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Key([u8; 32]);
-
-impl Key {
-    fn of(kind: &str, parts: &[&str]) -> Self {
-        let mut hasher = blake3::Hasher::new_derive_key(kind);
-        for part in parts {
-            hasher.update(&(part.len() as u64).to_le_bytes());
-            hasher.update(part.as_bytes());
-        }
-        Self(*hasher.finalize().as_bytes())
-    }
-
-    /// A tenant's collection.
-    pub(super) fn scope(tenant: &TenantId, collection: &CollectionName) -> Self {
-        Self::of("millhand index scope", &[tenant.as_str(), collection.as_str()])
-    }
-
-    /// A document's name in a tenant's collection.
-    pub(super) fn name(tenant: &TenantId, collection: &CollectionName, name: &str) -> Self {
-        Self::of("millhand index name", &[tenant.as_str(), collection.as_str(), name])
-    }
-
-    /// A field of a filter with one value, as [`crate::model::Scalar::key`] writes it.
-    pub(super) fn filter(field: &str, value: &str) -> Self {
-        Self::of("millhand index filter", &[field, value])
-    }
-
-    /// Back from [`Self::bytes`].
-    pub(super) fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(bytes)
-    }
-
-    pub(super) fn bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-
-    pub(super) fn term(&self, field: Field) -> Term {
-        Term::from_field_bytes(field, &self.0)
-    }
+/// The term by which what carries this key is found.
+pub(super) fn key_term(key: Key, field: Field) -> Term {
+    Term::from_field_bytes(field, key.bytes())
 }
 
 /// The name under which the analyser is registered.

@@ -12,14 +12,13 @@ use tantivy::{DocAddress, Index, IndexReader, ReloadPolicy, Searcher, TantivyDoc
 use super::prepare;
 use super::schema::{ANALYSER, FIELDS, ROW, SCHEMA};
 use crate::ports::Writer;
+use crate::search::MAX_LANGUAGES;
 use crate::text::analyze::Language;
 
 /// Checksums of an index up to this size are read when it is opened: a fraction of a second.
 const CHECKED_BYTES: u64 = 64 << 20;
 /// Decompressed blocks of stored passages kept in memory, 16 KiB each, per segment.
 const CACHED_BLOCKS: usize = 8;
-/// Languages whose word forms a question is expanded to, the most frequent ones.
-const MAX_LANGUAGES: usize = 12;
 
 fn tantivy_folder(folder: &Path) -> PathBuf {
     folder.join("text")

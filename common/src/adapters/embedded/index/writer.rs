@@ -11,11 +11,12 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::manifest::Manifest;
 use super::prepare::Prepared;
-use super::schema::{FIELDS, Key, ROW, field};
+use super::schema::{FIELDS, ROW, field, key_term};
 use super::snapshot::{Fence, Snapshots};
 use super::vectors::Vectors;
 use super::{closed, index_error, io_error};
 use crate::ports::{IndexError, Write, Writer};
+use crate::search::Key;
 
 /// Commands that may wait for the writer; each carries the documents of one call.
 const QUEUE: usize = 64;
@@ -254,7 +255,8 @@ impl Worker {
             return Ok(());
         }
         let snapshot = self.snapshots.latest();
-        let stored = snapshot.with_term(scope.term(FIELDS.fence_scope)).map_err(|err| index_error(&err))?;
+        let stored =
+            snapshot.with_term(key_term(scope, FIELDS.fence_scope)).map_err(|err| index_error(&err))?;
         let mut older: Vec<[u8; 32]> = Vec::new();
         for at in stored {
             let fence = snapshot.fence(at).map_err(|err| index_error(&err))?;
@@ -271,7 +273,7 @@ impl Worker {
             let name = Key::from_bytes(key);
             self.remove(name)?;
             // The fence of the collection takes over.
-            self.writer()?.delete_term(name.term(FIELDS.fence));
+            self.writer()?.delete_term(key_term(name, FIELDS.fence));
         }
         self.set_fence(scope, None, by)
     }
@@ -283,14 +285,14 @@ impl Worker {
         }
         let snapshot = self.snapshots.latest();
         let stored = || {
-            let found = snapshot.with_term(key.term(FIELDS.fence))?;
+            let found = snapshot.with_term(key_term(key, FIELDS.fence))?;
             found.first().map_or(Ok(None), |at| snapshot.fence(*at))
         };
         Ok(stored().map_err(|err| index_error(&err))?.map(|fence| fence.writer))
     }
 
     fn set_fence(&mut self, key: Key, scope: Option<Key>, writer: Writer) -> Result<(), IndexError> {
-        self.writer()?.delete_term(key.term(FIELDS.fence));
+        self.writer()?.delete_term(key_term(key, FIELDS.fence));
         let mut doc = TantivyDocument::default();
         doc.add_bytes(FIELDS.fence, key.bytes());
         if let Some(scope) = scope {
@@ -305,11 +307,11 @@ impl Worker {
 
     /// Removes the passages of a name.
     fn remove(&mut self, name: Key) -> Result<(), IndexError> {
-        self.writer()?.delete_term(name.term(FIELDS.name));
+        self.writer()?.delete_term(key_term(name, FIELDS.name));
         self.batch.freed.extend(self.batch.rows.remove(name.bytes()).unwrap_or_default());
         if self.free_rows.is_some() {
             let snapshot = self.snapshots.latest();
-            let rows = || snapshot.rows(&snapshot.with_term(name.term(FIELDS.name))?);
+            let rows = || snapshot.rows(&snapshot.with_term(key_term(name, FIELDS.name))?);
             self.batch.freed.extend(rows().map_err(|err| index_error(&err))?);
         }
         Ok(())

