@@ -12,9 +12,9 @@ use millhand_common::crash::POINTS;
 use millhand_tests::client::{id, is_terminal};
 use millhand_tests::load::{History, insist, question};
 use millhand_tests::log::check_log;
-use millhand_tests::model::answer_to;
+use millhand_tests::provider::answer_to;
 use millhand_tests::wait::PATIENCE;
-use millhand_tests::{FakeModel, Launch, Server, wait_for};
+use millhand_tests::{Launch, Provider, Server, wait_for};
 
 const CHATS: usize = 10;
 const DOCUMENTS: usize = 10;
@@ -33,7 +33,7 @@ async fn every_promise_holds_after_an_abort_at_each_crash_point() {
 }
 
 async fn abort_at(point: &str, hit: u32) {
-    let (dir, model) = (tempfile::tempdir().unwrap(), FakeModel::start().await);
+    let (dir, model) = (tempfile::tempdir().unwrap(), Provider::start().await);
     let drains = point == "drain.released";
     let mut launch = Launch::new(dir.path()).model(&model.base_url());
     if drains {
@@ -50,7 +50,7 @@ async fn abort_at(point: &str, hit: u32) {
     let documents = join_all((0..DOCUMENTS).map(|n| add_document(seen.clone(), n)));
     let restart = async {
         if drains {
-            wait_for("jobs to run", || async { (model.calls().len() >= CHATS).then_some(()) }).await;
+            wait_for("jobs to run", || async { (model.calls().await.len() >= CHATS).then_some(()) }).await;
             server.signal(rustix::process::Signal::TERM);
         }
         let (status, log) = server.ended().await;
@@ -66,7 +66,7 @@ async fn abort_at(point: &str, hit: u32) {
     check(point, &server, &model, &histories, &names).await;
 }
 
-async fn check(point: &str, server: &Server, model: &FakeModel, histories: &[History], names: &[String]) {
+async fn check(point: &str, server: &Server, model: &Provider, histories: &[History], names: &[String]) {
     let ids: HashSet<&String> = histories.iter().flat_map(|history| &history.ids).collect();
     assert_eq!(ids.len(), CHATS, "{point}: one job for one key");
     for (n, history) in histories.iter().enumerate() {
@@ -79,7 +79,7 @@ async fn check(point: &str, server: &Server, model: &FakeModel, histories: &[His
         let id = id(job);
         assert_eq!(history.streamed, server.client.log(&id, 0).await, "{point}: streams tell the log");
         // P13: bought once, or once more and said so.
-        let bought = model.calls_for(&format!("{marker} ")).len();
+        let bought = model.calls_for(&format!("{marker} ")).await.len();
         let doubted = history.streamed.iter().filter(|event| event.contains("\"in_doubt\":true")).count();
         assert!(
             bought <= 1 + doubted,
