@@ -31,7 +31,7 @@ async fn asks_of_it(server: &Server) {
         ("Where does the swimming pool stand?", "When does it open?", "swimming pool.md", "seven"),
         ("Where does the town library stand?", "And when does it open?", "town library.md", "nine"),
         ("钟表博物馆在哪里？", "它几点开门？", "钟表博物馆.md", "十点"),
-        ("市图书馆在哪里？", "那它上午几点开门？", "市图书馆.md", "九点"),
+        ("市图书馆在哪里？", "那它几点开门？", "市图书馆.md", "九点"),
     ] {
         let before = server.client.submit(json!({"input": first, "collection": "town"})).await;
         let before = server.client.finished(&before).await;

@@ -13,7 +13,7 @@ const DOCUMENTS: [(&str, &str); 5] = [
     ("garden.md", "# Garden\n\nRoses bloom in June; the gate is locked after dark.\n"),
 ];
 /// What the embedder knows and no word of the documents says.
-const MEANINGS: [[&str; 3]; 2] = [["bicycle", "velocipede", "单车"], ["costs", "tariff", "票价"]];
+const MEANINGS: [[&str; 3]; 2] = [["bicycle", "velocipede", "单车"], ["crowns", "money", "票价"]];
 
 async fn search(server: &Server, query: &str) -> Vec<Value> {
     let answer = server.client.post("/v1/collections/ferry/search", &json!({"query": query})).await;
@@ -51,7 +51,8 @@ async fn a_paraphrase_without_shared_words_is_found_with_an_embedder() {
     assert!(first.contains(&"tariff.md") && first.contains(&"fares.md"), "{both:?}");
     assert_eq!(places(&search(&by_words, "velocipede tariff").await), ["tariff.md"]);
     let result = &both[first.iter().position(|name| *name == "fares.md").unwrap()];
-    assert_eq!(result["text"], "A bicycle costs three crowns on every crossing.", "{result}");
+    let text = result["text"].as_str().unwrap();
+    assert!(text.ends_with("A bicycle costs three crowns on every crossing."), "{result}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -59,7 +59,7 @@ async fn a_rate_limit_is_waited_out_as_it_asks_and_the_answer_comes() {
     assert_eq!(asked.statuses().await, [429, 200]);
     assert!(asked.waits().await[0] >= 1500, "{:?}", asked.waits().await);
     assert_eq!((job["attempt"].as_u64(), count(&log, "output_text.reset")), (Some(1), 0));
-    assert_eq!(asked.server.metric("millhand_worker_model_limited_total").await, 1.0);
+    assert_eq!(asked.server.metric("millhand_worker_model_rate_limited_total").await, 1.0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
