@@ -46,8 +46,8 @@ pub async fn check_citations(client: &Client, job: &Value) -> Vec<Value> {
 /// The documents of the passages that an answer was looked for in, best first.
 #[must_use]
 pub fn retrieved(log: &[String]) -> Vec<String> {
-    let events = log.iter().map(|event| serde_json::from_str::<Value>(event).expect("JSON"));
-    let found = events.filter(|event| event["type"] == "retrieval.completed").last().expect("it searched");
+    let mut events = log.iter().map(|event| serde_json::from_str::<Value>(event).expect("JSON"));
+    let found = events.rfind(|event| event["type"] == "retrieval.completed").expect("it searched");
     let passages = found["data"]["passages"].as_array().expect("a list").iter();
     passages.map(|passage| passage["document"].as_str().expect("a name").to_owned()).collect()
 }

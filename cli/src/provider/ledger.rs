@@ -129,8 +129,10 @@ impl Ledger {
         change(entry);
         self.totals.output_tokens += entry.output_tokens - before.0;
         self.totals.nano_usd += entry.nano_usd - before.1;
-        if entry.ended == Ended::Abandoned {
-            self.totals.abandoned += 1;
+        match entry.ended {
+            Ended::Abandoned => self.totals.abandoned += 1,
+            Ended::Failed => self.totals.failed += 1,
+            Ended::Running | Ended::Refused | Ended::Finished | Ended::Broken => {}
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::answer::Answer;
 use super::desk::Call;
@@ -33,6 +34,8 @@ pub(super) struct Speech {
     input: u64,
     written: u64,
     begun: bool,
+    /// When the last token was due: gaps are counted from there, so that late timers do not add up.
+    due: Instant,
     breaks: Option<(u64, Kind)>,
 }
 
@@ -47,14 +50,24 @@ impl Speech {
         let half = left.len() as u64 / 2;
         let by_fault = fault.map(|fault| (fault.after.unwrap_or(half).min(left.len() as u64), fault.kind));
         let breaks = answer.stall.map(|after| (after, Kind::Stall)).or(by_fault);
-        Self { call, left, finish, gap: answer.gap, input, written: 0, begun: false, breaks }
+        Self {
+            call,
+            left,
+            finish,
+            gap: answer.gap,
+            input,
+            written: 0,
+            begun: false,
+            due: Instant::now(),
+            breaks,
+        }
     }
 
     pub(super) fn has_begun(&self) -> bool {
         self.begun
     }
 
-    /// The next token when its time has come. Dropping it loses nothing: the token comes next time.
+    /// The next token when its time has come. Dropped, it has used up the time and not the token.
     pub(super) async fn next(&mut self) -> Said {
         match self.breaks {
             Some((after, Kind::Stall)) if after == self.written => std::future::pending().await,
@@ -68,8 +81,9 @@ impl Speech {
         }
         let wait =
             if self.begun { self.call.until_next(self.gap) } else { self.call.until_first(self.input) };
-        if !wait.is_zero() {
-            tokio::time::sleep(wait).await;
+        self.due += wait;
+        if self.due > Instant::now() {
+            tokio::time::sleep_until(self.due).await;
         }
         self.begun = true;
         let Some(token) = self.left.pop_front() else { return self.end_of_text() };

@@ -88,13 +88,13 @@ impl Meter {
         }
         let wait = match self.shape {
             Shape::Bucket { .. } => micros(div_ceil(parts - self.level, i128::from(self.per_minute))),
-            Shape::Window { .. } => self.to_next_window(now),
+            Shape::Window { .. } => self.until_next_window(now),
         };
         let (limit, left) = (self.per_minute, whole(self.level));
         Some(Refusal::Later { dimension, limit, left, asked, wait })
     }
 
-    fn to_next_window(&self, now: u64) -> Duration {
+    fn until_next_window(&self, now: u64) -> Duration {
         match self.shape {
             Shape::Window { width, phase } => {
                 Duration::from_micros(width - (now.max(self.now) + phase) % width)
@@ -116,7 +116,7 @@ impl Meter {
             Shape::Bucket { .. } => {
                 micros(div_ceil(self.capacity() - self.level, i128::from(self.per_minute)))
             }
-            Shape::Window { .. } => self.to_next_window(now),
+            Shape::Window { .. } => self.until_next_window(now),
         };
         Shown { dimension, limit: self.per_minute, left: whole(self.level), reset }
     }
