@@ -58,6 +58,43 @@ async fn limits_are_enforced_said_in_headers_and_changed_while_it_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hidden_slices_refuse_while_the_headers_show_room() {
+    let provider = Provider::start().await;
+    provider
+        .control(json!({"dialect": "azure", "quota": {"mode": "slices", "requests_per_minute": 60}}))
+        .await;
+    let mut let_in = 0;
+    let refused = loop {
+        let answer = ask(&provider, "more").await;
+        if answer.status == 429 {
+            break answer;
+        }
+        let_in += 1;
+        assert!(let_in <= 20, "ten seconds let in ten, and they begin once meanwhile");
+    };
+    let left: u64 = refused.headers["x-ratelimit-remaining-requests"].to_str().unwrap().parse().unwrap();
+    assert!(let_in >= 10 && left >= 40, "{left} left after {let_in}");
+    let wait: u64 = refused.headers["retry-after-ms"].to_str().unwrap().parse().unwrap();
+    assert!(wait <= 10_000, "{wait}");
+}
+
+/// Twice the same calls: each asks for 50 tokens at most and writes 20.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_charge_at_arrival_takes_the_longest_answer_and_gives_nothing_back() {
+    for (mode, charged) in [("bucket", 20), ("arrival", 50)] {
+        let provider = Provider::start().await;
+        let limits = json!({"mode": mode, "output_tokens_per_minute": 200});
+        provider.control(json!({"quota": limits})).await;
+        for _ in 0..3 {
+            assert_eq!(ask(&provider, "same").await.status, 200, "{mode}");
+        }
+        let ledger = provider.ledger().await;
+        assert_eq!(ledger["limits"][0]["charged"], 3 * charged, "{mode}: {ledger}");
+        assert_eq!(ledger["totals"]["output_tokens"], 60, "{mode}: {ledger}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_more_calls_run_at_a_time_than_it_allows_and_callers_that_leave_make_room() {
     let provider = Provider::start().await;
     provider.control(json!({"quota": {"concurrency": 1}})).await;

@@ -1,7 +1,5 @@
 //! A model that refuses, breaks off or says nothing: the answer comes, once, and readers see one text.
 
-use std::time::{Duration, Instant};
-
 use serde_json::{Value, json};
 
 use millhand_tests::log::check_log;
@@ -141,18 +139,50 @@ async fn a_model_that_never_recovers_fails_the_job_and_says_why() {
     assert!(count(&log, "job.waiting") >= 1, "{log:#?}");
 }
 
-/// Longer than nothing comes, a call is not listened to: 20 s, well before the job's deadline.
+/// A call that falls silent is closed and made again, long before the job's deadline.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_model_that_falls_silent_is_asked_again_after_the_idle_timeout() {
-    let asked = with_faults(json!([{"kind": "stall", "times": 1, "after": 3}])).await;
-    let (question, started) = ("silent 沉默 tokens=9", Instant::now());
+    let (dir, model) = (tempfile::tempdir().unwrap(), Provider::start().await);
+    let launch =
+        Launch::new(dir.path()).model(&model.base_url()).env("MILLHAND_MODEL__IDLE_TIMEOUT", "1500ms");
+    let server = launch.start().await;
+    model.faults(json!([{"kind": "stall", "times": 1, "after": 3}])).await;
+    let asked = Asked { _dir: dir, model, server };
+    let question = "silent 沉默 tokens=9";
     let (job, log) = asked.ask(question).await;
     assert_eq!(
         (job["status"].as_str(), &job["output"]["text"]),
         (Some("completed"), &json!(answer_to(question)))
     );
     assert_eq!(count(&log, "output_text.reset"), 1, "{log:#?}");
-    let took = started.elapsed();
-    assert!((Duration::from_secs(20)..Duration::from_secs(45)).contains(&took), "{took:?}");
+    let waits = asked.waits().await;
+    assert!((1500..10_000).contains(&waits[0]), "{waits:?}");
     assert_eq!(asked.model.calls().await[0].entry["ended"], "abandoned", "the silent call was closed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_model_that_never_begins_is_asked_again_after_the_first_token_timeout() {
+    let (dir, model) = (tempfile::tempdir().unwrap(), Provider::start().await);
+    let launch = Launch::new(dir.path()).model(&model.base_url());
+    let server = launch.env("MILLHAND_MODEL__FIRST_TOKEN_TIMEOUT", "1s").start().await;
+    model.faults(json!([{"kind": "stall", "times": 1, "after": 0}])).await;
+    let asked = Asked { _dir: dir, model, server };
+    let (job, log) = asked.ask("late 迟到 tokens=9").await;
+    assert_eq!((job["status"].as_str(), count(&log, "output_text.reset")), (Some("completed"), 0), "{job}");
+    let waits = asked.waits().await;
+    assert!((1000..10_000).contains(&waits[0]), "{waits:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_provider_says_of_its_limits_is_in_the_metrics() {
+    for dialect in ["openai", "anthropic"] {
+        let asked = with_faults(json!([])).await;
+        asked
+            .model
+            .control(json!({"dialect": dialect, "quota": {"mode": "window", "requests_per_minute": 50}}))
+            .await;
+        asked.ask("known tokens=3").await;
+        assert_eq!(asked.server.metric("millhand_worker_model_limit_count").await, 50.0, "{dialect}");
+        assert_eq!(asked.server.metric("millhand_worker_model_remaining_count").await, 49.0, "{dialect}");
+    }
 }
