@@ -98,10 +98,13 @@ async fn check(point: &str, server: &Server, model: &Provider, histories: &[Hist
     let kept = listed["data"].as_array().unwrap();
     let chats = kept.iter().filter(|job| job["kind"] == "chat").count();
     assert_eq!(chats, CHATS, "{point}: nobody submitted the others");
-    // An ingest whose client got no answer was repeated: both end, and the name is there once.
+    // An ingest whose client got no answer was repeated: both end, and the name is there once. The
+    // earlier one may come to run after the later one; then it says so and changes nothing.
     for job in kept.iter().filter(|job| job["kind"] == "ingest") {
         let job = server.client.finished(&id(job)).await;
-        assert_eq!(job["status"], "completed", "{point}: {job}");
+        let reason = job["error"]["message"].as_str().unwrap_or_default();
+        let superseded = reason.contains("a newer version of this document is stored");
+        assert!(job["status"] == "completed" || superseded, "{point}: {job}");
     }
     let documents = server.client.get("/v1/collections/notes/documents?limit=100").await.json();
     let mut found: Vec<String> = documents["data"]
