@@ -45,10 +45,11 @@ pub(super) struct Page {
 
 pub(super) async fn ledger(State(desk): State<Arc<Desk>>, Query(page): Query<Page>) -> Response {
     let limit = page.limit.unwrap_or(PAGE).min(PAGE);
-    let (totals, limits, calls) = desk.ledger(page.after, limit);
+    let (up_ms, totals, limits, calls) = desk.ledger(page.after, limit);
     let next_after = calls.last().filter(|_| calls.len() == limit).map(|call| call.id);
-    Json(json!({"totals": totals, "limits": limits, "calls": calls, "next_after": next_after}))
-        .into_response()
+    let now = json!({"up_ms": up_ms, "totals": totals, "limits": limits, "calls": calls,
+        "next_after": next_after});
+    Json(now).into_response()
 }
 
 pub(super) async fn models() -> Response {

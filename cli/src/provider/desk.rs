@@ -135,12 +135,13 @@ impl Desk {
         Ok(settings)
     }
 
-    /// Sums, limits, and at most `limit` calls after the one with the id `after`.
-    pub(crate) fn ledger(&self, after: u64, limit: usize) -> (Totals, Vec<Counted>, Vec<Entry>) {
+    /// Milliseconds since the start, sums, limits, and at most `limit` calls after the one with the id
+    /// `after`, all of one moment.
+    pub(crate) fn ledger(&self, after: u64, limit: usize) -> (u64, Totals, Vec<Counted>, Vec<Entry>) {
         let now = self.now();
         let mut state = self.lock();
         let counted = state.quota.counted(now);
-        (state.ledger.totals(), counted, state.ledger.after(after, limit))
+        (now / 1000, state.ledger.totals(), counted, state.ledger.after(after, limit))
     }
 
     /// Microseconds since the start.
