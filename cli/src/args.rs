@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use millhand_common::model::{AgentName, CollectionName, ConversationId, JobId, Status};
 
+use crate::provider::ProviderArgs;
+
 /// Runs chat agents as queued jobs that survive crashes, and answers from your documents.
 #[derive(Debug, Parser)]
 #[command(
@@ -39,6 +41,8 @@ pub(crate) enum Command {
     Jobs(JobsArgs),
     /// List, show, replay and drop jobs that failed for good
     DeadLetters(DeadLettersArgs),
+    /// Serve a model provider in a box: limits, faults and bills without a model
+    Provider(Box<ProviderArgs>),
     /// Look at the configuration
     Config(ConfigArgs),
     /// Copy the data folder into a new one, also while a server runs on it

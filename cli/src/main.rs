@@ -4,6 +4,7 @@ mod args;
 mod client;
 mod config;
 mod folder;
+mod provider;
 mod server;
 mod terminal;
 
@@ -40,6 +41,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Up(args) => server::up(args),
         Command::Api(args) => server::api(&args),
         Command::Worker(args) => server::worker(&args),
+        Command::Provider(args) => provider::run(*args),
         Command::Config(args) => {
             let ConfigCommand::Check { config, json } = args.command;
             config::report(config.as_deref(), json).map(done)
@@ -108,6 +110,7 @@ mod tests {
           ask           Ask a question; the answer is printed as it comes, then its sources
           jobs          List, show, follow and cancel jobs
           dead-letters  List, show, replay and drop jobs that failed for good
+          provider      Serve a model provider in a box: limits, faults and bills without a model
           config        Look at the configuration
           backup        Copy the data folder into a new one, also while a server runs on it
           migrate       Bring the data folder to this version's format

@@ -1,6 +1,6 @@
 //! The commands that serve.
 
-mod addresses;
+pub(crate) mod addresses;
 mod banner;
 mod limits;
 mod metrics;
@@ -18,13 +18,14 @@ mod wiring;
 pub(crate) use parts::{DEFAULT_DATA, back_up};
 pub(crate) use record::Running;
 pub(crate) use serve::{api, up, worker};
+pub(crate) use signals::Signals;
 
 use std::io;
 
 use tracing_subscriber::EnvFilter;
 
 /// JSON lines on standard error; `RUST_LOG` chooses.
-fn start_logs() {
+pub(crate) fn start_logs() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,tantivy=warn"));
     tracing_subscriber::fmt()
         .json()

@@ -14,7 +14,8 @@ pub use conversations::{Conversation, Conversations, StoredMessage};
 pub use documents::{DocumentLookup, Documents, DocumentsError, NewDocument, Write, Writer};
 pub use index::{Index, IndexDocument, IndexError, IndexPassage, SearchQuery};
 pub use models::{
-    ChatDelta, ChatMessage, ChatModel, ChatRequest, ChatRole, ChatStream, Embedder, FinishReason, ModelError,
+    ChatDelta, ChatMessage, ChatModel, ChatRequest, ChatRole, ChatStream, Embedder, FinishReason, LimitFact,
+    LimitFacts, ModelError,
 };
 pub use reader::{JobFilter, JobReader, LogPage, Lookup, Page, Signal, Subscription, UsageBy, UsageRow};
 pub use store::{

@@ -39,6 +39,8 @@ signals! {
     describe_counter MODEL_TOKENS = "millhand_worker_model_tokens_total", Count, "Tokens as the provider counted them. Labels `model`, `direction`.";
     describe_counter MODEL_COST = "millhand_worker_model_cost_dollars_total", Count, "Money spent on model calls. Label `model`.";
     describe_counter MODEL_LIMITED = "millhand_worker_model_rate_limited_total", Count, "429 answers of the provider. Label `model`.";
+    describe_gauge MODEL_LIMIT = "millhand_worker_model_limit_count", Count, "A limit per minute as the provider last told it. Labels `model`, `dimension`.";
+    describe_gauge MODEL_REMAINING = "millhand_worker_model_remaining_count", Count, "What was left of a limit as the provider last told it. Labels `model`, `dimension`.";
     describe_histogram LIMITER_WAIT = "millhand_worker_limiter_wait_seconds", Seconds, "Time a job waited for model quota.";
     describe_counter DOCUMENTS_INGESTED = "millhand_worker_documents_ingested_total", Count, "Documents ingested. Label `outcome`.";
     describe_histogram STORE_COMMIT = "millhand_store_commit_time_seconds", Seconds, "Time of one group commit, sync included.";

@@ -5,12 +5,12 @@ use serde_json::json;
 
 use millhand_tests::client::id;
 use millhand_tests::log::check_log;
-use millhand_tests::model::answer_to;
-use millhand_tests::{FakeModel, Launch, wait_for};
+use millhand_tests::provider::answer_to;
+use millhand_tests::{Launch, Provider, wait_for};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kill_in_the_middle_of_answers_loses_none() {
-    let (dir, model) = (tempfile::tempdir().unwrap(), FakeModel::start().await);
+    let (dir, model) = (tempfile::tempdir().unwrap(), Provider::start().await);
     let launch = Launch::new(dir.path()).model(&model.base_url());
     let server = launch.start().await;
     let mut jobs = Vec::new();
@@ -18,7 +18,7 @@ async fn a_kill_in_the_middle_of_answers_loses_none() {
         let question = format!("第{n}问 tokens=40 gap=25");
         jobs.push((server.client.chat(&question).await, question));
     }
-    wait_for("answers to be under way", || async { (model.calls().len() >= 15).then_some(()) }).await;
+    wait_for("answers to be under way", || async { (model.calls().await.len() >= 15).then_some(()) }).await;
     let statuses = join_all(jobs.iter().map(|(id, _)| server.client.job(id))).await;
     let open = statuses.iter().filter(|job| job["status"] == "in_progress").count();
     assert!(open >= 10, "the kill has to meet running jobs, {open} run");
@@ -35,7 +35,7 @@ async fn a_kill_in_the_middle_of_answers_loses_none() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_terminal_state_survives_kills_unchanged() {
-    let (dir, model) = (tempfile::tempdir().unwrap(), FakeModel::start().await);
+    let (dir, model) = (tempfile::tempdir().unwrap(), Provider::start().await);
     let launch = Launch::new(dir.path()).model(&model.base_url());
     let server = launch.start().await;
     let job = server.client.chat("once tokens=5").await;
@@ -47,13 +47,13 @@ async fn a_terminal_state_survives_kills_unchanged() {
     let server = launch.start().await;
     let answer = server.client.post(&format!("/v1/jobs/{job}/cancel"), &json!({})).await;
     assert_eq!((answer.status, answer.json()), (200, before.0));
-    assert_eq!(model.calls_for("once").len(), 1);
+    assert_eq!(model.calls_for("once").await.len(), 1);
 }
 
 /// The client that got no answer asks again with its key and gets the job it made.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_finds_its_job_after_a_kill() {
-    let (dir, model) = (tempfile::tempdir().unwrap(), FakeModel::start().await);
+    let (dir, model) = (tempfile::tempdir().unwrap(), Provider::start().await);
     let launch = Launch::new(dir.path()).model(&model.base_url());
     let server = launch.start().await;
     let body = json!({"input": "keyed tokens=3", "agent": "chat"});
@@ -67,5 +67,5 @@ async fn a_key_finds_its_job_after_a_kill() {
     let other = server.client.try_submit(&json!({"input": "other", "agent": "chat"}), "key-1").await.unwrap();
     assert_eq!((other.status, other.json()["code"].clone()), (422, json!("idempotency_mismatch")));
     server.client.finished(&id(&first.json())).await;
-    assert_eq!(model.calls_for("keyed").len(), 1);
+    assert_eq!(model.calls_for("keyed").await.len(), 1);
 }

@@ -3,11 +3,11 @@
 use tokio::process::Command;
 
 use millhand_tests::server::binary;
-use millhand_tests::{FakeModel, Launch};
+use millhand_tests::{Launch, Provider};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_of_a_running_server_is_restored() {
-    let (dir, model) = (tempfile::tempdir().unwrap(), FakeModel::start().await);
+    let (dir, model) = (tempfile::tempdir().unwrap(), Provider::start().await);
     let (data, copy) = (dir.path().join("data"), dir.path().join("copy"));
     let server = Launch::new(&data).model(&model.base_url()).start().await;
     let done = server.client.chat("备份 tokens=5").await;

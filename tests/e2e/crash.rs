@@ -12,9 +12,9 @@ use millhand_common::crash::POINTS;
 use millhand_tests::client::{id, is_terminal};
 use millhand_tests::load::{History, insist, question};
 use millhand_tests::log::check_log;
-use millhand_tests::model::answer_to;
+use millhand_tests::provider::answer_to;
 use millhand_tests::wait::PATIENCE;
-use millhand_tests::{FakeModel, Launch, Server, wait_for};
+use millhand_tests::{Launch, Provider, Server, wait_for};
 
 const CHATS: usize = 10;
 const DOCUMENTS: usize = 10;
@@ -32,14 +32,21 @@ async fn every_promise_holds_after_an_abort_at_each_crash_point() {
     assert_eq!(checked, POINTS.len() * 2);
 }
 
-async fn abort_at(point: &str, hit: u32) {
-    let (dir, model) = (tempfile::tempdir().unwrap(), FakeModel::start().await);
+async fn abort_at(point: &str, mut hit: u32) {
+    let (dir, model) = (tempfile::tempdir().unwrap(), Provider::start().await);
     let drains = point == "drain.released";
     let mut launch = Launch::new(dir.path()).model(&model.base_url());
     if drains {
         launch = launch.env("MILLHAND_WORKER__DRAIN_TIMEOUT", "100ms");
     }
-    let server = launch.clone().crash(point, hit).start().await;
+    let server = loop {
+        match launch.clone().crash(point, hit).try_start().await {
+            Ok(server) => break server,
+            // Its own start passed the point, before there was a client: the next pass, then.
+            Err((_, log)) if log.contains(&format!("crash point {point} hit")) && hit < 20 => hit += 1,
+            Err((status, log)) => panic!("{point}: the server ended with {status}:\n{log}"),
+        }
+    };
     let (address, seen) = watch::channel(server.client.clone());
 
     // Long enough for a drain to meet them, else short.
@@ -50,7 +57,7 @@ async fn abort_at(point: &str, hit: u32) {
     let documents = join_all((0..DOCUMENTS).map(|n| add_document(seen.clone(), n)));
     let restart = async {
         if drains {
-            wait_for("jobs to run", || async { (model.calls().len() >= CHATS).then_some(()) }).await;
+            wait_for("jobs to run", || async { (model.calls().await.len() >= CHATS).then_some(()) }).await;
             server.signal(rustix::process::Signal::TERM);
         }
         let (status, log) = server.ended().await;
@@ -66,7 +73,7 @@ async fn abort_at(point: &str, hit: u32) {
     check(point, &server, &model, &histories, &names).await;
 }
 
-async fn check(point: &str, server: &Server, model: &FakeModel, histories: &[History], names: &[String]) {
+async fn check(point: &str, server: &Server, model: &Provider, histories: &[History], names: &[String]) {
     let ids: HashSet<&String> = histories.iter().flat_map(|history| &history.ids).collect();
     assert_eq!(ids.len(), CHATS, "{point}: one job for one key");
     for (n, history) in histories.iter().enumerate() {
@@ -79,7 +86,7 @@ async fn check(point: &str, server: &Server, model: &FakeModel, histories: &[His
         let id = id(job);
         assert_eq!(history.streamed, server.client.log(&id, 0).await, "{point}: streams tell the log");
         // P13: bought once, or once more and said so.
-        let bought = model.calls_for(&format!("{marker} ")).len();
+        let bought = model.calls_for(&format!("{marker} ")).await.len();
         let doubted = history.streamed.iter().filter(|event| event.contains("\"in_doubt\":true")).count();
         assert!(
             bought <= 1 + doubted,
@@ -91,9 +98,13 @@ async fn check(point: &str, server: &Server, model: &FakeModel, histories: &[His
     let kept = listed["data"].as_array().unwrap();
     let chats = kept.iter().filter(|job| job["kind"] == "chat").count();
     assert_eq!(chats, CHATS, "{point}: nobody submitted the others");
-    // An ingest whose client got no answer was repeated: both end, and the name is there once.
+    // An ingest whose client got no answer was repeated: both end, and the name is there once. The
+    // earlier one may come to run after the later one; then it says so and changes nothing.
     for job in kept.iter().filter(|job| job["kind"] == "ingest") {
-        assert_eq!(server.client.finished(&id(job)).await["status"], "completed", "{point}");
+        let job = server.client.finished(&id(job)).await;
+        let reason = job["error"]["message"].as_str().unwrap_or_default();
+        let superseded = reason.contains("a newer version of this document is stored");
+        assert!(job["status"] == "completed" || superseded, "{point}: {job}");
     }
     let documents = server.client.get("/v1/collections/notes/documents?limit=100").await.json();
     let mut found: Vec<String> = documents["data"]

@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::Path;
 
-use millhand_tests::{FakeModel, Launch};
+use millhand_tests::{Launch, Provider};
 
 /// A folder with finished jobs in its write-ahead log, left by a kill.
 async fn killed(dir: &Path) -> (Launch, Vec<String>) {
-    let model = FakeModel::start().await;
+    let model = Provider::start().await;
     let launch = Launch::new(dir).model(&model.base_url());
     let server = launch.start().await;
     let mut jobs = Vec::new();

@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use millhand_tests::{FakeModel, Launch};
+use millhand_tests::{Launch, Provider};
 
 /// A sweep's round, and a slow machine.
 const LATE: Duration = Duration::from_secs(4);
 
 async fn stalled(question: &str) -> (Value, Duration) {
-    let (dir, model) = (tempfile::tempdir().unwrap(), FakeModel::start().await);
+    let (dir, model) = (tempfile::tempdir().unwrap(), Provider::start().await);
     let server = Launch::new(dir.path()).model(&model.base_url()).start().await;
     let started = Instant::now();
     let body = json!({"input": question, "agent": "chat", "deadline_seconds": 2});
@@ -36,7 +36,7 @@ async fn text_before_a_stall_is_kept() {
 /// The deadline goes on while no process runs at all.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deadline_that_passed_while_nothing_ran_is_kept_at_the_start() {
-    let (dir, model) = (tempfile::tempdir().unwrap(), FakeModel::start().await);
+    let (dir, model) = (tempfile::tempdir().unwrap(), Provider::start().await);
     let launch = Launch::new(dir.path()).model(&model.base_url());
     let server = launch.start().await;
     let body = json!({"input": "late tokens=5 stall=0", "agent": "chat", "deadline_seconds": 1});

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use millhand_tests::{FakeModel, Launch, wait_for};
+use millhand_tests::{Launch, Provider, wait_for};
 
 /// A disk of its own; needs to be root, as `./tests/run` in CI is.
 struct SmallDisk(tempfile::TempDir);
@@ -48,13 +48,13 @@ impl Drop for SmallDisk {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_refuses_new_work_and_finishes_old_work() {
-    let (disk, model) = (SmallDisk::mount(96), FakeModel::start().await);
+    let (disk, model) = (SmallDisk::mount(96), Provider::start().await);
     let server = Launch::new(&disk.path().join("data")).model(&model.base_url()).start().await;
     let mut running = Vec::new();
     for n in 0..5 {
         running.push(server.client.chat(&format!("r{n} tokens=40 gap=50")).await);
     }
-    wait_for("them to run", || async { (model.calls().len() >= 5).then_some(()) }).await;
+    wait_for("them to run", || async { (model.calls().await.len() >= 5).then_some(()) }).await;
     disk.fill();
     let refused = wait_for("a refusal", || async {
         let answer = server.client.post("/v1/jobs", &json!({"input": "x tokens=1", "agent": "chat"})).await;

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use millhand_tests::client::id;
 use millhand_tests::load::{History, insist};
 use millhand_tests::log::check_log;
-use millhand_tests::{FakeModel, Launch, wait_for};
+use millhand_tests::{Launch, Provider, wait_for};
 
 const CONVERSATIONS: usize = 20;
 const TURNS: usize = 3;
@@ -17,7 +17,7 @@ const KILLS: usize = 3;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_concurrent_clients_saw_over_kills_is_one_history() {
-    let (dir, model) = (tempfile::tempdir().unwrap(), FakeModel::start().await);
+    let (dir, model) = (tempfile::tempdir().unwrap(), Provider::start().await);
     let launch = Launch::new(dir.path()).model(&model.base_url()).arg("--slots").arg("16");
     let mut server = launch.start().await;
     let (address, seen) = watch::channel(server.client.clone());
@@ -39,7 +39,8 @@ async fn what_concurrent_clients_saw_over_kills_is_one_history() {
         for kill in 1..=KILLS {
             // In units of work done, so that a slow machine is killed at the same places.
             let calls = kill * CONVERSATIONS * TURNS / (KILLS + 2);
-            wait_for("work to be under way", || async { (model.calls().len() >= calls).then_some(()) }).await;
+            wait_for("work to be under way", || async { (model.calls().await.len() >= calls).then_some(()) })
+                .await;
             server.kill9().await;
             server = launch.start().await;
             address.send_replace(server.client.clone());

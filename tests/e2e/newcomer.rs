@@ -7,6 +7,8 @@ use std::process::Output;
 use serde_json::Value;
 use tokio::process::Command;
 
+use millhand_tests::client::id;
+use millhand_tests::documents::check_citations;
 use millhand_tests::server::binary;
 use millhand_tests::{Browser, Launch, Server};
 
@@ -53,34 +55,12 @@ async fn documents_go_in_and_cited_answers_come_out() {
         jobs["data"].as_array().unwrap().iter().filter(|job| job["kind"] == "chat").collect();
     assert_eq!(asked.len(), 2);
     for job in asked {
-        check_citations(&server, job).await;
+        check_citations(&server.client, &server.client.job(&id(job)).await).await;
     }
     let honest =
         prints(&server, &["ask", "Who won the chess olympiad in 1987?", "-t", "ferry", "--json"]).await;
     assert!(honest.contains("\"answered\":false"), "{honest}");
     prints(&server, &["dead-letters"]).await;
-}
-
-/// Every quote is the canonical text at its span, and the answer at its own.
-async fn check_citations(server: &Server, job: &Value) {
-    let job = server.client.job(job["id"].as_str().unwrap()).await;
-    let citations = job["output"]["citations"].as_array().unwrap();
-    assert!(!citations.is_empty(), "{job}");
-    let answer = job["output"]["text"].as_str().unwrap();
-    for citation in citations {
-        let path = format!(
-            "/v1/collections/{}/documents/{}/text",
-            citation["collection"].as_str().unwrap(),
-            citation["document_id"].as_str().unwrap()
-        );
-        let text = server.client.get(&path).await.text;
-        let span = |name: &str| {
-            let end = |at: usize| usize::try_from(citation[name][at].as_u64().unwrap()).unwrap();
-            end(0)..end(1)
-        };
-        assert_eq!(&text[span("span")], citation["quote"].as_str().unwrap());
-        assert!(answer.get(span("answer_span")).is_some(), "{citation} {answer}");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

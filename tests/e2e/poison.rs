@@ -4,11 +4,11 @@ use serde_json::json;
 
 use millhand_tests::client::id;
 use millhand_tests::log::check_log;
-use millhand_tests::{FakeModel, Launch, wait_for};
+use millhand_tests::{Launch, Provider, wait_for};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_poison_job_fails_and_its_neighbours_do_not() {
-    let (dir, model) = (tempfile::tempdir().unwrap(), FakeModel::start().await);
+    let (dir, model) = (tempfile::tempdir().unwrap(), Provider::start().await);
     let launch = Launch::new(dir.path()).model(&model.base_url());
     let mut server = launch.start().await;
     let poison = server.client.chat("poison tokens=5 stall=1").await;
@@ -18,13 +18,14 @@ async fn a_poison_job_fails_and_its_neighbours_do_not() {
     }
     for death in 1..=3_usize {
         // "It kills its worker": each time it has begun, the process dies.
-        wait_for("its call", || async { (model.calls_for("poison").len() >= death).then_some(()) }).await;
+        wait_for("its call", || async { (model.calls_for("poison").await.len() >= death).then_some(()) })
+            .await;
         server.kill9().await;
         server = launch.start().await;
     }
     let job = server.client.finished(&poison).await;
     assert_eq!((job["status"].as_str(), job["error"]["code"].as_str()), (Some("failed"), Some("poison")));
-    assert_eq!(model.calls_for("poison").len(), 3, "it ran three times");
+    assert_eq!(model.calls_for("poison").await.len(), 3, "it ran three times");
     check_log(&job, &server.client.log(&poison, 0).await);
     for neighbour in &neighbours {
         let job = server.client.finished(neighbour).await;

@@ -2,11 +2,11 @@
 
 use serde_json::json;
 
-use millhand_tests::{FakeModel, Launch};
+use millhand_tests::{Launch, Provider};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_log_line_or_metric_holds_a_prompt_a_reply_or_a_key() {
-    let (dir, model) = (tempfile::tempdir().unwrap(), FakeModel::start().await);
+    let (dir, model) = (tempfile::tempdir().unwrap(), Provider::start().await);
     let launch = Launch::new(dir.path()).model(&model.base_url()).env("RUST_LOG", "trace");
     let server = launch.start().await;
     // The model's echo makes the first canary part of the reply too.
@@ -47,7 +47,7 @@ async fn no_log_line_or_metric_holds_a_prompt_a_reply_or_a_key() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_trace_goes_from_the_request_to_the_model() {
-    let (dir, model) = (tempfile::tempdir().unwrap(), FakeModel::start().await);
+    let (dir, model) = (tempfile::tempdir().unwrap(), Provider::start().await);
     let server = Launch::new(dir.path()).model(&model.base_url()).start().await;
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
     let request = server.client.request("POST", "/v1/jobs");
@@ -58,6 +58,6 @@ async fn one_trace_goes_from_the_request_to_the_model() {
         .await
         .unwrap();
     server.client.finished(&millhand_tests::client::id(&answer.json())).await;
-    let sent = model.calls_for("traced").pop().unwrap().traceparent.unwrap_or_default();
+    let sent = model.calls_for("traced").await.pop().unwrap().traceparent.unwrap_or_default();
     assert!(sent.contains(trace), "{sent}");
 }

@@ -1,11 +1,11 @@
 //! P3: a reader that resumes sees every later event once, in order, however it reads.
 
 use millhand_tests::log::check_log;
-use millhand_tests::{FakeModel, Launch};
+use millhand_tests::{Launch, Provider};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_transport_resumes_after_every_event_with_the_same_bytes() {
-    let (dir, model) = (tempfile::tempdir().unwrap(), FakeModel::start().await);
+    let (dir, model) = (tempfile::tempdir().unwrap(), Provider::start().await);
     let server = Launch::new(dir.path()).model(&model.base_url()).start().await;
     let job = server.client.chat("流 tokens=12 gap=15").await;
     let live = server.client.sse(&job, 0, |_| false).await;
@@ -33,7 +33,7 @@ async fn every_transport_resumes_after_every_event_with_the_same_bytes() {
 /// Cut after each event while the job runs, the pieces are the whole.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_cut_after_each_event_misses_nothing() {
-    let (dir, model) = (tempfile::tempdir().unwrap(), FakeModel::start().await);
+    let (dir, model) = (tempfile::tempdir().unwrap(), Provider::start().await);
     let server = Launch::new(dir.path()).model(&model.base_url()).start().await;
     let job = server.client.chat("cut tokens=30 gap=20").await;
     let mut seen: Vec<String> = Vec::new();
@@ -55,7 +55,7 @@ async fn a_reader_cut_after_each_event_misses_nothing() {
 /// A reader over a kill -9 goes on where it was, and what it has read stays true.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_goes_on_after_a_kill() {
-    let (dir, model) = (tempfile::tempdir().unwrap(), FakeModel::start().await);
+    let (dir, model) = (tempfile::tempdir().unwrap(), Provider::start().await);
     let launch = Launch::new(dir.path()).model(&model.base_url());
     let server = launch.start().await;
     let job = server.client.chat("killed tokens=60 gap=20").await;

@@ -6,11 +6,11 @@ use std::process::Command;
 
 use serde_json::json;
 
-use millhand_tests::{FakeModel, Launch};
+use millhand_tests::{Launch, Provider};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sync_that_fails_aborts_and_acknowledges_nothing() {
-    let (dir, model) = (tempfile::tempdir().unwrap(), FakeModel::start().await);
+    let (dir, model) = (tempfile::tempdir().unwrap(), Provider::start().await);
     let shim = dir.path().join("shim.so");
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/e2e/sync_failure.c");
     let built =

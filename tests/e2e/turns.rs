@@ -2,12 +2,12 @@
 
 use serde_json::json;
 
-use millhand_tests::model::answer_to;
-use millhand_tests::{FakeModel, Launch};
+use millhand_tests::provider::answer_to;
+use millhand_tests::{Launch, Provider};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn turns_run_in_order_and_hear_what_was_said_before() {
-    let (dir, model) = (tempfile::tempdir().unwrap(), FakeModel::start().await);
+    let (dir, model) = (tempfile::tempdir().unwrap(), Provider::start().await);
     let launch = Launch::new(dir.path()).model(&model.base_url());
     let server = launch.start().await;
     let mut questions = vec!["第一 tokens=20 gap=15".to_owned()];
@@ -30,7 +30,7 @@ async fn turns_run_in_order_and_hear_what_was_said_before() {
         assert!(started >= ended.as_str(), "{job} started before {ended}");
         ended = job["finished_at"].as_str().unwrap().to_owned();
     }
-    let calls = model.calls_for("turn4");
+    let calls = model.calls_for("turn4").await;
     let heard: Vec<_> = calls.last().unwrap().messages.iter().filter(|(role, _)| role != "system").collect();
     let said = questions.iter().flat_map(|question| [question.clone(), answer_to(question)]);
     let expected: Vec<String> = said.take(7).collect();
@@ -43,7 +43,7 @@ async fn turns_run_in_order_and_hear_what_was_said_before() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_interrupt_stops_what_runs_and_the_model_is_left_alone() {
-    let (dir, model) = (tempfile::tempdir().unwrap(), FakeModel::start().await);
+    let (dir, model) = (tempfile::tempdir().unwrap(), Provider::start().await);
     let server = Launch::new(dir.path()).model(&model.base_url()).start().await;
     let first = server.client.chat("slow tokens=10 stall=2").await;
     let running = server.client.reaches(&first, "in_progress").await;
@@ -55,7 +55,7 @@ async fn an_interrupt_stops_what_runs_and_the_model_is_left_alone() {
     let second = server.client.submit(body).await;
     assert_eq!(server.client.job(&first).await["status"], "cancelled");
     assert_eq!(server.client.finished(&second).await["status"], "completed");
-    let heard = model.calls_for("now").pop().unwrap().messages;
+    let heard = model.calls_for("now").await.pop().unwrap().messages;
     assert!(
         !heard.iter().any(|(_, text)| text.contains("slow")),
         "cancelled turns are no history: {heard:?}"

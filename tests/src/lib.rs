@@ -5,15 +5,16 @@
 
 pub mod browser;
 pub mod client;
+pub mod documents;
 pub mod load;
 pub mod log;
-pub mod model;
+pub mod provider;
 pub mod server;
 pub mod servers;
 pub mod wait;
 
 pub use browser::Browser;
 pub use client::Client;
-pub use model::{Call, FakeModel};
+pub use provider::{Call, Provider};
 pub use server::{Launch, Server};
 pub use wait::wait_for;

@@ -3,6 +3,7 @@
 mod chat;
 mod client;
 mod embeddings;
+mod limits;
 mod refusal;
 mod sse;
 

@@ -61,6 +61,12 @@ fn keys_are_not_in_the_file(set: &[Setting]) -> Result<(), ConfigError> {
 }
 
 fn model(model: &ModelConfig) -> Result<(), ConfigError> {
+    let times = [("first_token_timeout", model.first_token_timeout), ("idle_timeout", model.idle_timeout)];
+    if let Some((key, _)) = times.iter().find(|(_, time)| time.is_zero()) {
+        return Err(ConfigError::Rule(format!(
+            "`model.{key}` is zero, so no model could ever answer: say how long to wait, e.g. \"20s\""
+        )));
+    }
     match (&model.base_url, &model.name) {
         (Some(_), None) => Err(ConfigError::Rule(
             "`model.base_url` is set (in the file, as MILLHAND_MODEL__BASE_URL or OPENAI_BASE_URL) but \

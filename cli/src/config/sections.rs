@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use millhand_common::model::{Agent, AgentKind, AgentName};
+use millhand_worker::models::Timeouts;
 use serde::Deserialize;
 
 /// Where hints of ready jobs wait.
@@ -62,7 +63,7 @@ pub(crate) enum IndexKind {
 }
 
 /// The model that writes answers; without `base_url` and `name` answers are quotations.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ModelConfig {
     /// Of an OpenAI-compatible server, with its version: `"https://api.openai.com/v1"`.
@@ -70,6 +71,26 @@ pub(crate) struct ModelConfig {
     pub(crate) name: Option<String>,
     /// From the environment only, never from the file.
     pub(crate) api_key: Option<Secret>,
+    /// Longest wait for the first token of an answer. A model that reads long prompts slowly, as on a
+    /// machine without a GPU, needs more.
+    #[serde(with = "humantime_serde")]
+    pub(crate) first_token_timeout: Duration,
+    /// Longest silence between two tokens; after it the call is made again.
+    #[serde(with = "humantime_serde")]
+    pub(crate) idle_timeout: Duration,
+}
+
+impl Default for ModelConfig {
+    fn default() -> Self {
+        let Timeouts { first_token, idle } = Timeouts::default();
+        Self {
+            base_url: None,
+            name: None,
+            api_key: None,
+            first_token_timeout: first_token,
+            idle_timeout: idle,
+        }
+    }
 }
 
 /// The model that turns passages into vectors; without it search goes by words only.

@@ -135,3 +135,11 @@ fn a_file_that_is_not_there_is_named() {
     let err = load(Some(&PathBuf::from("/nowhere/m.toml")), []).unwrap_err();
     insta::assert_snapshot!(err, @"cannot read the configuration file /nowhere/m.toml");
 }
+
+#[test]
+fn a_slow_model_is_waited_for_as_long_as_it_is_said() {
+    let model = with("[model]\nfirst_token_timeout = \"3m\"\n", &[("MILLHAND_MODEL__IDLE_TIMEOUT", "500ms")]);
+    let model = model.unwrap().config.model;
+    assert_eq!((model.first_token_timeout.as_secs(), model.idle_timeout.as_millis()), (180, 500));
+    assert!(refusal("[model]\nidle_timeout = \"0s\"\n", &[]).contains("model.idle_timeout"));
+}

@@ -7,7 +7,7 @@ use anyhow::bail;
 use tokio::net::TcpListener;
 
 /// Refuses addresses that others can reach: no credentials can be configured yet.
-pub(super) fn check(option: &str, address: SocketAddr, insecure: bool) -> anyhow::Result<()> {
+pub(crate) fn check(option: &str, address: SocketAddr, insecure: bool) -> anyhow::Result<()> {
     if address.ip().is_loopback() || insecure {
         return Ok(());
     }
@@ -17,7 +17,7 @@ pub(super) fn check(option: &str, address: SocketAddr, insecure: bool) -> anyhow
     )
 }
 
-pub(super) async fn bind(option: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+pub(crate) async fn bind(option: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|err| {
         let hint = match err.kind() {
             io::ErrorKind::AddrInUse => {

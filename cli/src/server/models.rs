@@ -14,7 +14,8 @@ pub(super) fn chat(config: &Config) -> anyhow::Result<Option<Arc<dyn ChatModel>>
     let Some(endpoint) = endpoint(&model.base_url, &model.name, model.api_key.as_ref()) else {
         return Ok(None);
     };
-    let model = OpenAiModel::new(&endpoint, Timeouts::default()).context("[model]")?;
+    let timeouts = Timeouts { first_token: model.first_token_timeout, idle: model.idle_timeout };
+    let model = OpenAiModel::new(&endpoint, timeouts).context("[model]")?;
     Ok(Some(Arc::new(model)))
 }
 

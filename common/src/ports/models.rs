@@ -48,8 +48,33 @@ pub struct ChatMessage {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum ChatDelta {
+    /// What the provider said of its limits; at most once, before any text.
+    Limits(Box<LimitFacts>),
     Text(String),
-    Finished { reason: FinishReason, usage: Option<Usage> },
+    Finished {
+        reason: FinishReason,
+        usage: Option<Usage>,
+    },
+}
+
+/// What a provider says of its limits with an answer or a refusal. All of it is hearsay: what remains is
+/// at most what it says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LimitFacts {
+    pub requests: LimitFact,
+    pub tokens: LimitFact,
+    pub input_tokens: LimitFact,
+    pub output_tokens: LimitFact,
+}
+
+/// One limit; what was not said is absent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LimitFact {
+    /// Per minute, where the provider has no other period.
+    pub limit: Option<u64>,
+    pub remaining: Option<u64>,
+    /// Until it is whole again.
+    pub resets_in: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,7 +100,7 @@ pub trait Embedder: Send + Sync {
 pub enum ModelError {
     /// The provider's own limit; `retry_after` as it said.
     #[error("model refused for its rate limit")]
-    RateLimited { retry_after: Option<Duration> },
+    RateLimited { retry_after: Option<Duration>, limits: Box<LimitFacts> },
     #[error("model is unavailable: {0}")]
     Unavailable(String),
     /// No first token, no next token, or the deadline.

@@ -43,7 +43,7 @@ pub(super) async fn prepare(
             ModelError::Unauthorized => {
                 Err(Failure::Fatal(JobError::new("embedder_failed", err.to_string(), false)))
             }
-            ModelError::RateLimited { retry_after } => {
+            ModelError::RateLimited { retry_after, .. } => {
                 let error = JobError::new("embedder_unavailable", err.to_string(), true);
                 Err(Failure::Retry { error, after: retry_after })
             }

@@ -6,15 +6,16 @@ use std::pin::Pin;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use millhand_common::model::Usage;
+use millhand_common::model::{Timestamp, Usage};
 use millhand_common::ports::{
-    ChatDelta, ChatMessage, ChatModel, ChatRequest, ChatStream, FinishReason, ModelError,
+    ChatDelta, ChatMessage, ChatModel, ChatRequest, ChatStream, FinishReason, LimitFacts, ModelError,
 };
 use reqwest::header::CONTENT_TYPE;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout_at};
 
 use super::client::{Client, read, unreachable};
+use super::limits::limits;
 use super::refusal::{ErrorObject, error_in_answer};
 use super::sse::SseParser;
 use super::{Endpoint, SetupError, Timeouts};
@@ -79,15 +80,16 @@ impl ChatModel for OpenAiModel {
         let first_token_by = deadline.min(started + self.timeouts.first_token);
         let call = self.client.post("chat/completions", &body, request.traceparent.as_deref());
         let response = timeout_at(first_token_by, call).await.map_err(|_| ModelError::TimedOut)??;
+        let limits = Box::new(limits(response.headers(), Timestamp::now()));
         let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         if content_type.is_some_and(|kind| kind.contains("json")) {
             let body = timeout_at(deadline, read(response, MAX_ANSWER_BYTES));
-            return whole(&body.await.map_err(|_| ModelError::TimedOut)??);
+            return whole(&body.await.map_err(|_| ModelError::TimedOut)??, limits);
         }
         let reading = Reading {
             body: Box::pin(response.bytes_stream()),
             parser: SseParser::default(),
-            ready: VecDeque::new(),
+            ready: VecDeque::from([ChatDelta::Limits(limits)]),
             finish: None,
             usage: None,
             next_token_by: first_token_by,
@@ -158,7 +160,7 @@ fn parse(data: &[u8]) -> Result<Chunk, ModelError> {
 }
 
 /// An answer of a server that does not stream.
-fn whole(body: &[u8]) -> Result<ChatStream, ModelError> {
+fn whole(body: &[u8], limits: Box<LimitFacts>) -> Result<ChatStream, ModelError> {
     let chunk = parse(body)?;
     let Some(choice) = chunk.choices.into_iter().next() else {
         return Err(ModelError::Malformed("no choices".to_owned()));
@@ -168,7 +170,11 @@ fn whole(body: &[u8]) -> Result<ChatStream, ModelError> {
     };
     let text = choice.delta.content.unwrap_or_default();
     let finished = ChatDelta::Finished { reason: finish(&reason), usage: chunk.usage.map(Usage::from) };
-    Ok(Box::pin(futures::stream::iter([Ok(ChatDelta::Text(text)), Ok(finished)])))
+    Ok(Box::pin(futures::stream::iter([
+        Ok(ChatDelta::Limits(limits)),
+        Ok(ChatDelta::Text(text)),
+        Ok(finished),
+    ])))
 }
 
 /// A stream half read.

@@ -8,6 +8,8 @@ use reqwest::StatusCode;
 use reqwest::header::HeaderMap;
 use serde::Deserialize;
 
+use super::limits::{go_duration, limits};
+
 /// Longest `Retry-After` that is believed.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(15 * 60);
 /// Of a server's own words, this much goes into an error.
@@ -55,12 +57,14 @@ pub(super) fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> M
     let said = describe(&format!("HTTP {}", status.as_u16()), error.message());
     let retry_after = retry_after(headers).or_else(|| wait_in_words(error.message()));
     let should_retry = headers.get("x-should-retry").and_then(|value| value.to_str().ok());
+    let limited =
+        || ModelError::RateLimited { retry_after, limits: Box::new(limits(headers, Timestamp::now())) };
     match status.as_u16() {
         401 | 403 => ModelError::Unauthorized,
         429 if never_fits(&error) => ModelError::Rejected(said),
         _ if should_retry == Some("false") => ModelError::Rejected(said),
-        429 => ModelError::RateLimited { retry_after },
-        503 | 529 if retry_after.is_some() => ModelError::RateLimited { retry_after },
+        429 => limited(),
+        503 | 529 if retry_after.is_some() => limited(),
         408 | 409 | 500.. => ModelError::Unavailable(said),
         _ if should_retry == Some("true") => ModelError::Unavailable(said),
         300..=399 => ModelError::Rejected(format!("{said}: it redirects; set base_url to where it leads")),
@@ -74,7 +78,7 @@ pub(super) fn error_in_answer(error: &ErrorObject) -> ModelError {
     if never_fits(error) || error.says("invalid_request") || error.says("context_length") {
         ModelError::Rejected(said)
     } else if error.says("rate_limit") {
-        ModelError::RateLimited { retry_after: wait_in_words(error.message()) }
+        ModelError::RateLimited { retry_after: wait_in_words(error.message()), limits: Box::default() }
     } else if error.says("invalid_api_key") || error.says("authentication") {
         ModelError::Unauthorized
     } else {
@@ -136,27 +140,7 @@ fn http_date(text: &str) -> Option<Timestamp> {
 fn wait_in_words(message: &str) -> Option<Duration> {
     let rest = &message[message.find("try again in ")? + "try again in ".len()..];
     let text: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '.').collect();
-    let mut total = 0.0;
-    let mut number = String::new();
-    let mut rest = text.trim_end_matches('.').chars().peekable();
-    while let Some(c) = rest.next() {
-        if c.is_ascii_digit() || c == '.' {
-            number.push(c);
-            continue;
-        }
-        let value: f64 = std::mem::take(&mut number).parse().ok()?;
-        total += match (c, rest.peek()) {
-            ('m', Some('s')) => {
-                rest.next();
-                value / 1000.0
-            }
-            ('h', _) => value * 3600.0,
-            ('m', _) => value * 60.0,
-            ('s', _) => value,
-            _ => return None,
-        };
-    }
-    Duration::try_from_secs_f64(total).ok().map(|wait| wait.min(MAX_RETRY_AFTER))
+    go_duration(text.trim_end_matches('.')).map(|wait| wait.min(MAX_RETRY_AFTER))
 }
 
 #[cfg(test)]
@@ -198,7 +182,7 @@ mod tests {
         let busy = r#"{"error":{"message":"Limit 7000, Used 6900, Requested 200. Please try again in 2s"}}"#;
         assert!(matches!(
             refused(429, &[], busy),
-            ModelError::RateLimited { retry_after: Some(wait) } if wait == Duration::from_secs(2)
+            ModelError::RateLimited { retry_after: Some(wait), .. } if wait == Duration::from_secs(2)
         ));
         assert!(matches!(refused(401, &[], "no"), ModelError::Unauthorized));
         assert!(matches!(refused(502, &[], "<html>"), ModelError::Unavailable(_)));

@@ -43,7 +43,7 @@ pub(crate) fn wait_before_retry(
     }
     let wait = match err {
         // Never earlier than asked, and not all at the same moment.
-        ModelError::RateLimited { retry_after: Some(asked) } => {
+        ModelError::RateLimited { retry_after: Some(asked), .. } => {
             *asked + asked.mul_f64(0.1 * jitter) + Duration::from_millis(20).mul_f64(jitter)
         }
         _ => (FIRST_WAIT * 2u32.pow(*made)).min(MAX_WAIT).mul_f64(jitter),
@@ -59,7 +59,7 @@ pub(crate) fn failure(err: &ModelError, model: &str) -> Failure {
         after,
     };
     match err {
-        ModelError::RateLimited { retry_after } => {
+        ModelError::RateLimited { retry_after, .. } => {
             retry("model_rate_limited", format!("the model `{model}` is at its rate limit"), *retry_after)
         }
         ModelError::TimedOut => {
@@ -114,7 +114,10 @@ mod tests {
 
     #[test]
     fn retry_after_is_a_lower_bound_and_a_long_one_is_left_to_a_later_attempt() {
-        let limited = |seconds| ModelError::RateLimited { retry_after: Some(Duration::from_secs(seconds)) };
+        let limited = |seconds| ModelError::RateLimited {
+            retry_after: Some(Duration::from_secs(seconds)),
+            limits: Box::default(),
+        };
         let wait =
             |seconds, left| wait_before_retry(&limited(seconds), false, &mut Tries::default(), left, 0.3);
         assert!(wait(2, MINUTE).is_some_and(|wait| wait >= Duration::from_secs(2)));

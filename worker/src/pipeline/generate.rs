@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use millhand_common::model::{Citation, Passage, Span, StepKind, Usage};
-use millhand_common::ports::{ChatDelta, ChatModel, ChatRequest, FinishReason, ModelError};
+use millhand_common::ports::{ChatDelta, ChatModel, ChatRequest, FinishReason, LimitFacts, ModelError};
 use millhand_common::telemetry;
 use serde::{Deserialize, Serialize};
 
@@ -147,8 +147,9 @@ async fn call(
     };
     let name = model.name().to_owned();
     metrics::counter!(telemetry::MODEL_CALLS, "model" => name.clone(), "outcome" => outcome).increment(1);
-    if outcome == "rate_limited" {
+    if let Err(Broken::Model(ModelError::RateLimited { limits, .. })) = &result {
         metrics::counter!(telemetry::MODEL_LIMITED, "model" => name.clone()).increment(1);
+        show_limits(&name, limits);
     }
     if let Ok(Reply { usage: Some(usage), .. }) = &result {
         let count = |direction: &'static str, tokens| {
@@ -159,6 +160,27 @@ async fn call(
         count("output", usage.output_tokens);
     }
     result
+}
+
+/// What the provider says of its limits, for its operators.
+fn show_limits(model: &str, limits: &LimitFacts) {
+    let LimitFacts { requests, tokens, input_tokens, output_tokens } = limits;
+    let all = [
+        ("requests", requests),
+        ("tokens", tokens),
+        ("input_tokens", input_tokens),
+        ("output_tokens", output_tokens),
+    ];
+    for (dimension, fact) in all {
+        for (metric, units) in
+            [(telemetry::MODEL_LIMIT, fact.limit), (telemetry::MODEL_REMAINING, fact.remaining)]
+        {
+            if let Some(units) = units {
+                metrics::gauge!(metric, "model" => model.to_owned(), "dimension" => dimension)
+                    .set(units as f64);
+            }
+        }
+    }
 }
 
 /// Says what the model writes until it ends.
@@ -174,6 +196,7 @@ async fn listen(
     let mut markers = (!passages.is_empty()).then(Markers::default);
     let (finish, usage) = loop {
         match stream.next().await {
+            Some(Ok(ChatDelta::Limits(limits))) => show_limits(model.name(), &limits),
             Some(Ok(ChatDelta::Text(text))) => match &mut markers {
                 Some(markers) => {
                     for piece in markers.push(&text) {

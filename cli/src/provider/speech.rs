@@ -1,0 +1,111 @@
+//! One answer as it is written: token by token, in real time, with what goes wrong on the way.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::answer::Answer;
+use super::desk::Call;
+use super::faults::Kind;
+use super::ledger::Ended;
+
+/// What comes next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    Token(String),
+    /// The end: `stop`, or `length` when it was cut to its longest.
+    End {
+        finish: &'static str,
+    },
+    /// The end without a word that it is.
+    NoEnd,
+    Garbage,
+    Cut,
+}
+
+pub(super) struct Speech {
+    call: Call,
+    left: VecDeque<String>,
+    finish: &'static str,
+    /// As the question asks; otherwise as the settings say.
+    gap: Option<Duration>,
+    input: u64,
+    written: u64,
+    begun: bool,
+    /// When the last token was due: gaps are counted from there, so that late timers do not add up.
+    due: Instant,
+    breaks: Option<(u64, Kind)>,
+}
+
+impl Speech {
+    pub(super) fn new(call: Call, answer: Answer, input: u64, max_output: u64) -> Self {
+        let mut left: VecDeque<String> = answer.tokens.into();
+        let most = usize::try_from(max_output).unwrap_or(usize::MAX);
+        let finish = if left.len() > most { "length" } else { "stop" };
+        left.truncate(most);
+        let fault =
+            call.fault().filter(|fault| matches!(fault.kind, Kind::Stall | Kind::Cut | Kind::Garbage));
+        let half = left.len() as u64 / 2;
+        let by_fault = fault.map(|fault| (fault.after.unwrap_or(half).min(left.len() as u64), fault.kind));
+        let breaks = answer.stall.map(|after| (after, Kind::Stall)).or(by_fault);
+        Self {
+            call,
+            left,
+            finish,
+            gap: answer.gap,
+            input,
+            written: 0,
+            begun: false,
+            due: Instant::now(),
+            breaks,
+        }
+    }
+
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    /// The next token when its time has come. Dropped, it has used up the time and not the token.
+    pub(super) async fn next(&mut self) -> Said {
+        match self.breaks {
+            Some((after, Kind::Stall)) if after == self.written => std::future::pending().await,
+            Some((after, kind)) if after == self.written => {
+                return if kind == Kind::Cut { Said::Cut } else { Said::Garbage };
+            }
+            _ => {}
+        }
+        if self.left.is_empty() && self.begun {
+            return self.end_of_text();
+        }
+        let wait =
+            if self.begun { self.call.until_next(self.gap) } else { self.call.until_first(self.input) };
+        self.due += wait;
+        if self.due > Instant::now() {
+            tokio::time::sleep_until(self.due).await;
+        }
+        self.begun = true;
+        let Some(token) = self.left.pop_front() else { return self.end_of_text() };
+        self.written += 1;
+        self.call.wrote(1);
+        Said::Token(token)
+    }
+
+    fn end_of_text(&self) -> Said {
+        if self.call.is_hit_by(Kind::NoEnd) { Said::NoEnd } else { Said::End { finish: self.finish } }
+    }
+
+    pub(super) fn hides_usage(&self) -> bool {
+        self.call.is_hit_by(Kind::NoUsage)
+    }
+
+    pub(super) fn usage(&self) -> Value {
+        json!({"prompt_tokens": self.input, "completion_tokens": self.written,
+            "total_tokens": self.input + self.written})
+    }
+
+    pub(super) fn end(self, ended: Ended) {
+        self.call.end(ended);
+    }
+}
