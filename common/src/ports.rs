@@ -9,7 +9,7 @@ mod models;
 mod reader;
 mod store;
 
-pub use broker::{Broker, BrokerError, Delivery, Settle};
+pub use broker::{AckAfter, Broker, BrokerError, Delivery, Settle};
 pub use conversations::{Conversation, Conversations, StoredMessage};
 pub use documents::{DocumentLookup, Documents, DocumentsError, NewDocument, Write, Writer};
 pub use index::{Index, IndexDocument, IndexError, IndexPassage, SearchQuery};

@@ -1,8 +1,10 @@
 //! Real servers, as real processes on loopback, each with a folder and ports of its own. They end with
 //! the test program, however it ends.
 
+mod kafka;
 mod postgres;
 mod process;
 
+pub use kafka::Kafka;
 pub use postgres::Postgres;
 pub use process::{Process, free_port};

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use millhand_common::crash;
 use millhand_common::model::{JobId, Lane, WorkerId};
-use millhand_common::ports::{Broker, Claim, Claimed, Delivery, Documents, JobStore, Lease};
+use millhand_common::ports::{AckAfter, Broker, Claim, Claimed, Delivery, Documents, JobStore, Lease};
 use millhand_common::telemetry;
 
 use crate::Pipeline;
@@ -218,7 +218,13 @@ async fn take_hint(shared: &Shared, slot: OwnedSemaphorePermit, delivery: Delive
     }
     let taken = Instant::now();
     match shared.store.claim(&hint.tenant, hint.job, Claim::new(shared.id)).await {
-        Ok(Claimed::Run(run)) => run_claimed(shared, *run, taken).await,
+        Ok(Claimed::Run(run)) => {
+            if shared.broker.ack_after() == AckAfter::Claim {
+                ack(delivery).await;
+                return run_claimed(shared, *run, taken).await;
+            }
+            run_claimed(shared, *run, taken).await;
+        }
         Ok(Claimed::Busy) if delivery.redelivered => {
             // The earlier owner may be gone: it has 400 ms to say that it is not.
             if let Err(err) = shared.store.challenge(&hint.tenant, hint.job).await {
@@ -232,11 +238,15 @@ async fn take_hint(shared: &Shared, slot: OwnedSemaphorePermit, delivery: Delive
             return;
         }
     }
+    ack(delivery).await;
+    crash::point("close.hint_acked");
+    drop(slot);
+}
+
+async fn ack(delivery: Delivery) {
     if let Err(err) = delivery.ack().await {
         tracing::debug!(error = %err, "hint not acked: it will find the job taken");
     }
-    crash::point("close.hint_acked");
-    drop(slot);
 }
 
 /// Counts one task for as long as it lives.

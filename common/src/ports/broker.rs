@@ -15,11 +15,25 @@ pub trait Broker: Send + Sync {
     /// more than it was asked for. Cancel-safe: dropping it loses no hint.
     async fn receive(&self, lane: Lane) -> Result<Delivery, BrokerError>;
 
+    /// When hints of jobs that run are to be acked.
+    fn ack_after(&self) -> AckAfter {
+        AckAfter::Close
+    }
+
     /// Hints waiting in `lane`, as the broker counts them.
     async fn depth(&self, lane: Lane) -> Result<u64, BrokerError>;
 
     /// Whether the broker can be reached now; the reason when it cannot.
     async fn ready(&self) -> Result<(), BrokerError>;
+}
+
+/// When a worker settles a hint whose job it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AckAfter {
+    /// As soon as the claim is durable: an open hint would hold back the ones behind it.
+    Claim,
+    /// When the job is closed or given back: an open hint tells the broker that its worker lives.
+    Close,
 }
 
 /// A hint lent to this process. Settled at most once; dropped unsettled, it comes back to a worker.

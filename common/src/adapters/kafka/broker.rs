@@ -1,0 +1,229 @@
+//! Publishing, counting and the set-up of topics.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::future::try_join_all;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::consumer::LaneConsumer;
+use crate::model::{Hint, Lane};
+use crate::ports::{AckAfter, Broker, BrokerError, Delivery};
+
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
+const ASK_TIMEOUT: Duration = Duration::from_secs(5);
+const CREATE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Where Kafka is and how hints are spread over it.
+#[derive(Clone, Debug)]
+pub struct KafkaConfig {
+    /// `host:port,host:port`.
+    pub servers: String,
+    /// Topics are `<prefix>.<lane>`.
+    pub prefix: String,
+    /// The group all workers share.
+    pub group: String,
+    /// Of a topic that is created; one that exists is taken as it is.
+    pub partitions: i32,
+    /// Replicas of a topic that is created; absent: three, or one per node where there are fewer.
+    pub replication: Option<i32>,
+    /// Handed to librdkafka as they are: `security.protocol`, `sasl.mechanism`, ...
+    pub options: BTreeMap<String, String>,
+}
+
+/// [`Broker`] on Kafka. It joins the group of a lane with the first `receive` of that lane.
+pub struct KafkaBroker {
+    config: KafkaConfig,
+    producer: FutureProducer,
+    /// Asks only, and is no member of the group.
+    observer: Arc<BaseConsumer>,
+    lanes: [OnceLock<LaneConsumer>; Lane::ALL.len()],
+}
+
+impl KafkaBroker {
+    /// Connects, and creates the topics that are missing.
+    ///
+    /// # Errors
+    ///
+    /// Kafka cannot be reached, or refuses an option or a topic.
+    pub async fn connect(config: KafkaConfig) -> Result<Self, BrokerError> {
+        let base = base(&config);
+        let mut producer = base.clone();
+        producer
+            .set("acks", "all")
+            .set("enable.idempotence", "true")
+            .set("linger.ms", "2")
+            .set("delivery.timeout.ms", PUBLISH_TIMEOUT.as_millis().to_string());
+        let producer: FutureProducer = producer.create().map_err(unreachable)?;
+        let mut observer = base.clone();
+        observer.set("group.id", &config.group).set("enable.auto.commit", "false");
+        let observer: BaseConsumer = observer.create().map_err(unreachable)?;
+        let broker = Self {
+            config,
+            producer,
+            observer: Arc::new(observer),
+            lanes: std::array::from_fn(|_| OnceLock::new()),
+        };
+        broker.create_topics(&base).await?;
+        Ok(broker)
+    }
+
+    async fn create_topics(&self, base: &ClientConfig) -> Result<(), BrokerError> {
+        let nodes =
+            self.ask(|observer| Ok(observer.fetch_metadata(None, ASK_TIMEOUT)?.brokers().len())).await?;
+        let nodes = i32::try_from(nodes).unwrap_or(i32::MAX);
+        if nodes == 1 {
+            tracing::warn!("Kafka has one node: what it holds is lost with that node");
+        }
+        let replication = self.config.replication.unwrap_or_else(|| nodes.clamp(1, 3));
+        let admin: AdminClient<_> = base.create().map_err(unreachable)?;
+        let names = Lane::ALL.map(|lane| self.topic(lane));
+        let topics = names
+            .iter()
+            .map(|name| NewTopic::new(name, self.config.partitions, TopicReplication::Fixed(replication)));
+        let topics: Vec<_> = topics.collect();
+        let options =
+            AdminOptions::new().operation_timeout(Some(CREATE_TIMEOUT)).request_timeout(Some(CREATE_TIMEOUT));
+        for created in admin.create_topics(&topics, &options).await.map_err(unreachable)? {
+            match created {
+                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((topic, code)) => {
+                    return Err(BrokerError::Unreachable(format!("topic {topic} cannot be created: {code}")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn topic(&self, lane: Lane) -> String {
+        let lane = match lane {
+            Lane::Interactive => "interactive",
+            Lane::Batch => "batch",
+        };
+        format!("{}.{lane}", self.config.prefix)
+    }
+
+    fn consumer(&self, lane: Lane) -> &OnceLock<LaneConsumer> {
+        match lane {
+            Lane::Interactive => &self.lanes[0],
+            Lane::Batch => &self.lanes[1],
+        }
+    }
+
+    fn joined(&self, lane: Lane) -> Result<&LaneConsumer, BrokerError> {
+        let cell = self.consumer(lane);
+        if let Some(consumer) = cell.get() {
+            return Ok(consumer);
+        }
+        let mut config = base(&self.config);
+        config
+            .set("group.id", &self.config.group)
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("auto.offset.reset", "earliest")
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("fetch.wait.max.ms", "100")
+            .set("queued.min.messages", "64")
+            .set("queued.max.messages.kbytes", "4096");
+        for (key, value) in &self.config.options {
+            config.set(key, value);
+        }
+        let started = LaneConsumer::start(&config, self.topic(lane)).map_err(unreachable)?;
+        // Two first receivers at once: one consumer stays, the other leaves the group again.
+        Ok(cell.get_or_init(|| started))
+    }
+
+    /// Asks Kafka on a thread that may block.
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&BaseConsumer) -> Result<T, KafkaError> + Send + 'static,
+    ) -> Result<T, BrokerError> {
+        let observer = Arc::clone(&self.observer);
+        let answer = tokio::task::spawn_blocking(move || question(&observer)).await;
+        answer.map_err(|err| BrokerError::Unreachable(err.to_string()))?.map_err(unreachable)
+    }
+}
+
+fn base(config: &KafkaConfig) -> ClientConfig {
+    let mut base = ClientConfig::new();
+    base.set("bootstrap.servers", &config.servers).set("client.id", "millhand");
+    for (key, value) in config.options.iter().filter(|(key, _)| is_shared(key)) {
+        base.set(key, value);
+    }
+    base
+}
+
+/// Whether an option is meant for every client, not for members of the group only.
+fn is_shared(key: &str) -> bool {
+    ["security.", "sasl.", "ssl.", "socket.", "broker.", "client."].iter().any(|part| key.starts_with(part))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it stands in map_err")]
+fn unreachable(err: KafkaError) -> BrokerError {
+    BrokerError::Unreachable(err.to_string())
+}
+
+#[async_trait]
+impl Broker for KafkaBroker {
+    async fn publish(&self, hints: &[Hint]) -> Result<(), BrokerError> {
+        let sends = hints.iter().map(|hint| async move {
+            let (topic, key) = (self.topic(hint.lane), hint.job.to_string());
+            let payload =
+                serde_json::to_vec(hint).map_err(|err| BrokerError::Unreachable(err.to_string()))?;
+            let record = FutureRecord::to(&topic).key(&key).payload(&payload);
+            let sent =
+                tokio::time::timeout(PUBLISH_TIMEOUT, self.producer.send(record, PUBLISH_TIMEOUT)).await;
+            match sent {
+                Ok(Ok(_)) => Ok(()),
+                Ok(Err((err, _))) => Err(unreachable(err)),
+                Err(_) => Err(BrokerError::NotConfirmed),
+            }
+        });
+        try_join_all(sends).await.map(|_| ())
+    }
+
+    async fn receive(&self, lane: Lane) -> Result<Delivery, BrokerError> {
+        Ok(self.joined(lane)?.receive().await)
+    }
+
+    fn ack_after(&self) -> AckAfter {
+        AckAfter::Claim
+    }
+
+    async fn depth(&self, lane: Lane) -> Result<u64, BrokerError> {
+        let topic = self.topic(lane);
+        let (taken, ready) = self.consumer(lane).get().map(LaneConsumer::taken).unwrap_or_default();
+        let waiting = self
+            .ask(move |observer| {
+                let metadata = observer.fetch_metadata(Some(&topic), ASK_TIMEOUT)?;
+                let mut asked = TopicPartitionList::new();
+                for part in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
+                    asked.add_partition(&topic, part.id());
+                }
+                let mut waiting = 0;
+                for part in observer.committed_offsets(asked, ASK_TIMEOUT)?.elements() {
+                    let (low, high) = observer.fetch_watermarks(&topic, part.partition(), ASK_TIMEOUT)?;
+                    let committed = match part.offset() {
+                        Offset::Offset(offset) => offset,
+                        _ => low,
+                    };
+                    let from = taken.get(&part.partition()).copied().unwrap_or(committed);
+                    waiting += u64::try_from(high - from).unwrap_or(0);
+                }
+                Ok(waiting)
+            })
+            .await?;
+        Ok(waiting + ready as u64)
+    }
+
+    async fn ready(&self) -> Result<(), BrokerError> {
+        self.ask(|observer| observer.fetch_metadata(None, ASK_TIMEOUT).map(|_| ())).await
+    }
+}

@@ -1,0 +1,92 @@
+//! The Kafka broker on a real Kafka.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use millhand_common::adapters::kafka::{KafkaBroker, KafkaConfig};
+use millhand_common::model::{Hint, JobId, Lane, TenantId};
+use millhand_common::ports::Broker;
+use millhand_tests::servers::Kafka;
+use tokio::sync::OnceCell;
+
+/// One node for the whole program; each test has topics and a group of its own.
+static KAFKA: OnceCell<Kafka> = OnceCell::const_new();
+
+async fn config(partitions: i32) -> KafkaConfig {
+    let own = JobId::new().to_string();
+    KafkaConfig {
+        servers: KAFKA.get_or_init(Kafka::start).await.servers(),
+        prefix: format!("test.{own}"),
+        group: own,
+        partitions,
+        replication: None,
+        options: BTreeMap::new(),
+    }
+}
+
+/// Kafka orders one partition only, so the suite runs on one.
+async fn open() -> Arc<dyn Broker> {
+    Arc::new(KafkaBroker::connect(config(1).await).await.unwrap())
+}
+
+millhand_common::broker_conformance!(open);
+
+fn hint() -> Hint {
+    Hint { v: 1, job: JobId::new(), tenant: TenantId::default(), lane: Lane::Interactive, traceparent: None }
+}
+
+/// A hint that was received and never acked comes to the next consumer; one that was acked does not,
+/// because a consumer that leaves commits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_that_leaves_commits_what_was_acked_and_nothing_else() {
+    let config = config(1).await;
+    let broker = KafkaBroker::connect(config.clone()).await.unwrap();
+    let sent = [hint(), hint()];
+    broker.publish(&sent).await.unwrap();
+    broker.receive(Lane::Interactive).await.unwrap().ack().await.unwrap();
+    let held = broker.receive(Lane::Interactive).await.unwrap();
+    drop((held, broker));
+    let next = KafkaBroker::connect(config).await.unwrap();
+    let patience = Duration::from_secs(60);
+    let again = tokio::time::timeout(patience, next.receive(Lane::Interactive)).await.unwrap().unwrap();
+    assert_eq!(again.hint, sent[1]);
+    again.ack().await.unwrap();
+}
+
+/// A second consumer joins under load: partitions move, and nothing is lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rebalance_under_load_loses_nothing() {
+    let config = config(6).await;
+    let first = KafkaBroker::connect(config.clone()).await.unwrap();
+    let second = KafkaBroker::connect(config).await.unwrap();
+    let sent: Vec<_> = (0..400).map(|_| hint()).collect();
+    first.publish(&sent[..200]).await.unwrap();
+    let (mut got, mut by_second) = (HashSet::new(), 0);
+    while got.len() < 50 {
+        let delivery = first.receive(Lane::Interactive).await.unwrap();
+        got.insert(delivery.hint.job);
+        delivery.ack().await.unwrap();
+    }
+    first.publish(&sent[200..]).await.unwrap();
+    let all = async {
+        while got.len() < sent.len() || by_second == 0 {
+            if got.len() == sent.len() {
+                // The second came late: more work, until it has had some.
+                first.publish(&[hint()]).await.unwrap();
+            }
+            // Cancel-safe by the contract of `Broker::receive`.
+            let delivery = tokio::select! {
+                delivery = first.receive(Lane::Interactive) => delivery,
+                delivery = second.receive(Lane::Interactive) => { by_second += 1; delivery }
+            };
+            let delivery = delivery.unwrap();
+            if sent.iter().any(|hint| hint.job == delivery.hint.job) {
+                got.insert(delivery.hint.job);
+            }
+            // Refused when its partition has moved meanwhile: it comes again there.
+            let _moved = delivery.ack().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), all).await.expect("every hint comes");
+}

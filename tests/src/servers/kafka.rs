@@ -1,0 +1,93 @@
+//! A real Apache Kafka: one node in KRaft mode.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tokio::net::TcpStream;
+
+use super::{Process, free_port};
+
+/// A Kafka node on loopback.
+pub struct Kafka {
+    process: Process,
+    port: u16,
+}
+
+impl Kafka {
+    /// Starts a node and waits until it listens.
+    ///
+    /// # Panics
+    ///
+    /// When Kafka is not in `target/servers/kafka` (`./tests/run` fetches it) or does not start.
+    pub async fn start() -> Self {
+        let (port, controller) = (free_port(), free_port());
+        let folder = tempfile::tempdir().expect("a folder for Kafka");
+        fs::write(folder.path().join("server.properties"), properties(folder.path(), port, controller))
+            .expect("its properties can be written");
+        let format = java(folder.path())
+            .args(["kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c"])
+            .arg("server.properties")
+            .output()
+            .expect("java runs; ./tests/run installs it");
+        assert!(
+            format.status.success(),
+            "Kafka's folder cannot be formatted; run ./tests/run, which fetches Kafka: {}",
+            String::from_utf8_lossy(&format.stderr)
+        );
+        let mut kafka = Self { process: Process::start("kafka", folder, server), port };
+        kafka.listens().await;
+        kafka
+    }
+
+    /// Ends it as a power cut would, and starts it again on what it kept.
+    pub async fn restart(&mut self) {
+        self.process.restart(server);
+        self.listens().await;
+    }
+
+    async fn listens(&mut self) {
+        let port = self.port;
+        self.process.until(async || TcpStream::connect(("127.0.0.1", port)).await.is_ok()).await;
+    }
+
+    /// For clients: `host:port`.
+    #[must_use]
+    pub fn servers(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+}
+
+fn java(folder: &Path) -> Command {
+    let jars = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/servers/kafka/lib/*");
+    let mut java = Command::new("java");
+    java.arg("-Xmx512m").arg("-cp").arg(jars).current_dir(folder);
+    java
+}
+
+fn server(folder: &Path) -> Command {
+    let mut java = java(folder);
+    java.args(["kafka.Kafka", "server.properties"]);
+    java
+}
+
+fn properties(folder: &Path, port: u16, controller: u16) -> String {
+    format!(
+        "process.roles=broker,controller\n\
+         node.id=1\n\
+         controller.quorum.voters=1@127.0.0.1:{controller}\n\
+         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
+         advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
+         controller.listener.names=CONTROLLER\n\
+         log.dirs={}\n\
+         auto.create.topics.enable=false\n\
+         offsets.topic.replication.factor=1\n\
+         offsets.topic.num.partitions=4\n\
+         transaction.state.log.replication.factor=1\n\
+         transaction.state.log.min.isr=1\n\
+         share.coordinator.state.topic.replication.factor=1\n\
+         share.coordinator.state.topic.min.isr=1\n\
+         group.initial.rebalance.delay.ms=0\n",
+        folder.join("data").display()
+    )
+}
