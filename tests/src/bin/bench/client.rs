@@ -21,6 +21,11 @@ impl Pool {
         Self { address, idle: Mutex::default() }
     }
 
+    /// Hangs up what is idle: servers close connections that are quiet for long.
+    pub(crate) fn clear(&self) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     pub(crate) async fn take(&self) -> anyhow::Result<TcpStream> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         if let Some(stream) = idle {

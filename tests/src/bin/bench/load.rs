@@ -20,6 +20,13 @@ pub(crate) enum Target {
     Floor(Arc<Pool>),
 }
 
+impl Target {
+    fn pool(&self) -> &Pool {
+        let (Self::Ours(pool) | Self::Floor(pool)) = self;
+        pool
+    }
+}
+
 /// What clients saw, in microseconds.
 pub(crate) struct Seen {
     /// From the moment a job was due to its last event read.
@@ -45,7 +52,7 @@ impl Seen {
 /// One job; answers what it took since `due`, and its tokens' hops in nanoseconds.
 async fn one(target: Target, question: Arc<str>, due: Instant) -> anyhow::Result<(Duration, Vec<u64>)> {
     let mut hops = Vec::with_capacity(20);
-    let (Target::Ours(pool) | Target::Floor(pool)) = &target;
+    let pool = target.pool();
     let mut stream = pool.take().await?;
     if let Target::Ours(_) = target {
         let job = client::accept(&mut stream, &question).await?;
@@ -66,6 +73,7 @@ pub(crate) async fn open_loop(
     rate: f64,
     seconds: f64,
 ) -> anyhow::Result<Seen> {
+    target.pool().clear();
     let question: Arc<str> = question.into();
     let (due, mut begin) = mpsc::channel(8192);
     // A thread of its own: timers of the runtime are a millisecond coarse and wait for its work.
@@ -100,6 +108,7 @@ pub(crate) async fn full_load(
     clients: usize,
     seconds: f64,
 ) -> anyhow::Result<(f64, Seen)> {
+    target.pool().clear();
     let question: Arc<str> = question.into();
     let started = Instant::now();
     let until = started + Duration::from_secs_f64(seconds);
