@@ -40,6 +40,17 @@ pub(crate) async fn measure(table: &mut Table) -> anyhow::Result<()> {
         let started = Instant::now();
         let server = launch.start().await;
         times.push(started.elapsed().as_secs_f64());
+        let queues = server.operator().get("/v1/queues").await.json();
+        let open = |name: &str| {
+            queues["data"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|lane| lane[name].as_u64())
+                .sum::<u64>()
+        };
+        let held = open("ready") + open("waiting") + open("running");
+        ensure!(held * 100 >= JOBS as u64 * 95, "only {held} jobs came back: {queues}");
         server.kill9().await;
     }
     let restart = median(times);
