@@ -17,3 +17,8 @@ fmt:
 
 deny:
     cargo deny check bans licenses sources
+
+# What durability costs, as ratios against floors in the same run (about two minutes).
+bench *ARGS:
+    cargo build --release --locked -p millhand -p millhand-tests
+    ./target/release/bench {{ARGS}}

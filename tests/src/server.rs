@@ -40,6 +40,12 @@ impl Launch {
         Self { data: data.to_owned(), args, env: Vec::new() }
     }
 
+    /// As a newcomer starts it.
+    #[must_use]
+    pub fn with_sample(data: &Path) -> Self {
+        Self { data: data.to_owned(), args: Vec::new(), env: Vec::new() }
+    }
+
     #[must_use]
     pub fn arg(mut self, arg: &str) -> Self {
         self.args.push(arg.to_owned());
