@@ -3,3 +3,4 @@
 pub mod embedded;
 mod ending;
 pub mod pgvector;
+pub mod redis;

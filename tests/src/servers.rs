@@ -3,6 +3,8 @@
 
 mod postgres;
 mod process;
+mod redis;
 
 pub use postgres::Postgres;
 pub use process::{Process, free_port};
+pub use redis::{Redis, RedisCluster};
