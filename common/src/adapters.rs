@@ -1,6 +1,8 @@
 //! One folder per technology; only `cli` and tests name them.
 
 pub mod embedded;
+mod ending;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod pgvector;
+pub mod redis;

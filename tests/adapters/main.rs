@@ -3,3 +3,4 @@
 
 mod kafka;
 mod pgvector;
+mod redis;

@@ -4,7 +4,9 @@
 mod kafka;
 mod postgres;
 mod process;
+mod redis;
 
 pub use kafka::Kafka;
 pub use postgres::Postgres;
 pub use process::{Process, free_port};
+pub use redis::{Redis, RedisCluster};

@@ -29,6 +29,8 @@ pub mod dead_letters;
 pub mod fairness;
 pub mod lease;
 pub mod log;
+mod model;
+pub mod random;
 pub mod read;
 pub mod time;
 

@@ -3,8 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod disk;
-mod model;
-mod random;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,6 +10,7 @@ use std::time::Duration;
 
 use millhand_common::adapters::embedded::{Clock, EmbeddedStore, Folder, StoreOptions};
 use millhand_common::conformance::store::Subject;
+use millhand_common::conformance::store::random::{self, Driven};
 
 /// A store in a folder of its own, with its clock.
 struct Opened {
@@ -30,15 +29,38 @@ fn open_with(path: &Path, options: StoreOptions) -> Opened {
     Opened { store: EmbeddedStore::open(&folder, options).unwrap(), clock }
 }
 
-async fn open() -> Subject {
-    let dir = tempfile::tempdir().unwrap();
-    let Opened { store, clock } = open_at(dir.path(), Clock::manual());
+fn subject(opened: Opened, folder: Arc<tempfile::TempDir>) -> Subject {
+    let Opened { store, clock } = opened;
     Subject::new(store, move |duration: Duration| {
         // The folder lives as long as this hook, and so as long as the subject.
-        let _ = &dir;
+        let _ = &folder;
         clock.advance(duration);
         Box::pin(std::future::ready(()))
     })
 }
 
+async fn open() -> Subject {
+    let dir = Arc::new(tempfile::tempdir().unwrap());
+    subject(open_at(dir.path(), Clock::manual()), dir)
+}
+
 millhand_common::store_conformance!(open);
+
+#[test]
+fn the_store_does_what_the_model_says() {
+    random::the_store_does_what_the_model_says(96, || {
+        Box::pin(async {
+            let (dir, clock) = (Arc::new(tempfile::tempdir().unwrap()), Clock::manual());
+            let its_clock = clock.clone();
+            Driven {
+                subject: subject(open_at(dir.path(), clock.clone()), Arc::clone(&dir)),
+                now: Box::new(move || its_clock.now()),
+                reopen: Box::new(move || {
+                    let again = subject(open_at(dir.path(), clock.clone()), Arc::clone(&dir));
+                    Box::pin(std::future::ready(again))
+                }),
+                reopening_voids_leases: true,
+            }
+        })
+    });
+}

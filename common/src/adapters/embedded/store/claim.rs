@@ -2,10 +2,11 @@
 
 use rusqlite::params;
 
-use crate::model::{EventBody, JobError, JobId, Lane, Status, TenantId, Terminal};
+use crate::model::{EventBody, JobId, Lane, Status, TenantId, Terminal};
 use crate::ports::{Claim, Claimed, Lease, Renewed, Run, WorkerSignal};
 use crate::telemetry;
 
+use super::super::super::ending::poison;
 use super::super::engine::{Fault, Tx};
 use super::append::{owned_last_seq, write};
 use super::close::{end, end_at_deadline};
@@ -59,9 +60,7 @@ fn died(tx: &mut Tx<'_>, id: JobId) -> Result<bool, Fault> {
     if deaths < Lease::MAX_DEATHS {
         return Ok(true);
     }
-    let message =
-        format!("the worker that ran this job died {deaths} times; the job is kept in the dead letters");
-    end(tx, id, Vec::new(), Terminal::failed(JobError::new("poison", message, false)))?;
+    end(tx, id, Vec::new(), poison(deaths))?;
     Ok(false)
 }
 

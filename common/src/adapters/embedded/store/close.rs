@@ -3,13 +3,14 @@
 use rusqlite::{OptionalExtension, params};
 use serde_json::value::RawValue;
 
-use crate::model::{EventBody, JobId, Output, Status, TenantId, Terminal, TerminalData, fold_output};
+use crate::model::{EventBody, JobId, Status, TenantId, Terminal};
 use crate::ports::{By, Cancelled, Closed, Lease, WorkerSignal};
 use crate::telemetry;
 
+use super::super::super::ending::{Outcome, at_deadline, cited, last_event};
 use super::super::engine::{Fault, Tx};
 use super::append::{owned_last_seq, write};
-use super::record::{self, Outcome};
+use super::record;
 
 pub(super) fn close(
     tx: &mut Tx<'_>,
@@ -153,13 +154,7 @@ fn take_turn(tx: &mut Tx<'_>, next: JobId) -> Result<(), Fault> {
 /// Ends a job whose deadline has passed: `incomplete` when a reader has text of it, else `expired`.
 pub(super) fn end_at_deadline(tx: &mut Tx<'_>, id: JobId) -> Result<(), Fault> {
     let Some(live) = tx.state.get(id) else { return Ok(()) };
-    let fold = fold_output(&record::whole_log(tx.db, id, live.version)?);
-    let mut terminal = Terminal::bare(Status::Expired);
-    terminal.reason = Some("deadline".to_owned());
-    if !fold.text.is_empty() {
-        terminal.status = Status::Incomplete;
-        terminal.output = Some(Output::Answer { text: fold.text, answered: true, citations: fold.citations });
-    }
+    let terminal = at_deadline(&record::whole_log(tx.db, id, live.version)?);
     end(tx, id, Vec::new(), terminal)
 }
 
@@ -199,33 +194,4 @@ fn ended(tx: &Tx<'_>, tenant: &TenantId, id: JobId) -> Result<Cancelled, Fault> 
         .prepare_cached("SELECT 1 FROM gone WHERE id = ?1 AND tenant = ?2")?
         .exists(params![id.uuid(), tenant.as_str()])?;
     Ok(if gone { Cancelled::Gone } else { Cancelled::Unknown })
-}
-
-/// Documents an output points into, each once.
-pub(super) fn cited(output: Option<&Output>) -> std::collections::BTreeSet<uuid::Uuid> {
-    match output {
-        Some(Output::Answer { citations, .. }) => {
-            citations.iter().map(|citation| citation.document_id.uuid()).collect()
-        }
-        _ => std::collections::BTreeSet::new(),
-    }
-}
-
-fn last_event(terminal: &Terminal) -> EventBody {
-    let data = TerminalData {
-        answered: match &terminal.output {
-            Some(Output::Answer { answered, .. }) => Some(*answered),
-            _ => None,
-        },
-        reason: terminal.reason.clone(),
-        usage: terminal.usage,
-        error: terminal.error.clone(),
-    };
-    match terminal.status {
-        Status::Completed => EventBody::JobCompleted(data),
-        Status::Incomplete => EventBody::JobIncomplete(data),
-        Status::Cancelled => EventBody::JobCancelled(data),
-        Status::Expired => EventBody::JobExpired(data),
-        Status::Failed | Status::Queued | Status::InProgress => EventBody::JobFailed(data),
-    }
 }

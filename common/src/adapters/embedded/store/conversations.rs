@@ -3,9 +3,10 @@
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::model::{ConversationId, Job, JobInput, Message, Output, Role, TenantId, Timestamp};
+use crate::model::{ConversationId, Job, TenantId, Timestamp};
 use crate::ports::{Conversation, Conversations, Lookup, Page, StoreError, StoredMessage};
 
+use super::super::super::ending::messages_of;
 use super::reader::missing;
 use super::{EmbeddedStore, record, remove};
 
@@ -42,25 +43,6 @@ fn told(
     ))?
     .query_map(params![id.uuid(), after, limit], record::job)?
     .collect()
-}
-
-/// What was said in one job: its input, then its answer.
-fn messages_of(job: &Job) -> Vec<StoredMessage> {
-    let asked = match &job.spec.input {
-        JobInput::Chat { messages } => messages.as_slice(),
-        JobInput::Ingest { .. } => &[],
-    };
-    let answer = match &job.output {
-        Some(Output::Answer { text, .. }) => Some(Message { role: Role::Assistant, content: text.clone() }),
-        _ => None,
-    };
-    let answered_at = job.finished_at.unwrap_or(job.created_at);
-    asked
-        .iter()
-        .map(|message| (message.clone(), job.created_at))
-        .chain(answer.map(|message| (message, answered_at)))
-        .map(|(message, created_at)| StoredMessage { message, job_id: job.spec.id, created_at })
-        .collect()
 }
 
 #[async_trait]

@@ -3,29 +3,19 @@
 use std::path::Path;
 
 use rusqlite::{Connection, Row, params};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::model::{Event, Job, JobError, JobId, JobSpec, Lane, Output, Status, TenantId, Timestamp, Usage};
+use crate::model::{Event, Job, JobId, JobSpec, Lane, Status, TenantId, Timestamp};
 
+use super::super::super::ending::Outcome;
 use super::super::folder::OpenError;
 
 /// Columns that [`job`] reads, in its order.
 pub(super) const JOB: &str = "version, status, attempt, deaths, epoch, created_at, started_at, finished_at,
     expires_at, cancel_requested, wait, spec, spec_crc, result, result_crc,
     coalesce(last_seq, (SELECT max(seq) FROM events WHERE events.job = jobs.version), 0)";
-
-/// What a terminal job leaves.
-#[derive(Default, Serialize, Deserialize)]
-pub(super) struct Outcome {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) output: Option<Output>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) usage: Option<Usage>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) error: Option<JobError>,
-}
 
 /// The job of a row of [`JOB`].
 pub(super) fn job(row: &Row<'_>) -> rusqlite::Result<Job> {

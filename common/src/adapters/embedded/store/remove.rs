@@ -6,6 +6,7 @@ use uuid::Uuid;
 use crate::model::{ConversationId, JobId, TenantId};
 use crate::ports::StoreError;
 
+use super::super::super::ending::{self, Outcome};
 use super::super::engine::{Fault, Tx};
 
 pub(super) fn delete_job(tx: &mut Tx<'_>, tenant: &TenantId, id: JobId) -> Result<bool, Fault> {
@@ -33,8 +34,8 @@ pub(super) fn remove(tx: &mut Tx<'_>, version: u64) -> Result<(), Fault> {
         .db
         .prepare_cached("SELECT result FROM jobs WHERE version = ?1")?
         .query_row([version], |row| row.get(0))?;
-    if let Some(outcome) = cited.and_then(|text| serde_json::from_str::<super::record::Outcome>(&text).ok()) {
-        for document in super::close::cited(outcome.output.as_ref()) {
+    if let Some(outcome) = cited.and_then(|text| serde_json::from_str::<Outcome>(&text).ok()) {
+        for document in ending::cited(outcome.output.as_ref()) {
             tx.db
                 .prepare_cached("DELETE FROM cited WHERE document = ?1 AND job = ?2")?
                 .execute(params![document, version])?;

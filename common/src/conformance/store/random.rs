@@ -1,23 +1,33 @@
 //! The model and the real store do the same random operations, and agree after each.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::LocalBoxFuture;
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use uuid::Uuid;
 
-use millhand_common::adapters::embedded::{Clock, EmbeddedStore};
-use millhand_common::conformance::store::{chat, completed, delta};
-use millhand_common::model::{
+use crate::model::{
     ConversationId, JobId, JobSpec, Lane, OnBusy, Status, TenantId, Terminal, Timestamp, WaitReason, WorkerId,
 };
-use millhand_common::ports::{
+use crate::ports::{
     Accept, Accepted, By, Cancelled, Claim, Claimed, JobReader, JobStore, Lease, Lookup, Replayed, StoreError,
 };
 
-use crate::model::{self, Model, NewJob, Taken};
-use crate::open_at;
+use super::model::{self, Model, NewJob, Taken};
+use super::{Subject, chat, completed, delta};
+
+/// A store of its own, whose clock stands still but for [`Subject::wait`].
+pub struct Driven {
+    pub subject: Subject,
+    /// The store's clock.
+    pub now: Box<dyn Fn() -> Timestamp>,
+    /// Opens the store again; the subject before is dropped by then.
+    pub reopen: Box<dyn Fn() -> LocalBoxFuture<'static, Subject>>,
+    /// Whether a reopened store knows that every owner is dead.
+    pub reopening_voids_leases: bool,
+}
 
 const TENANTS: usize = 2;
 const CONVERSATIONS: usize = 3;
@@ -85,30 +95,39 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, max_shrink_iters: 400, ..ProptestConfig::default() })]
-
-    #[test]
-    fn the_store_does_what_the_model_says(ops in prop::collection::vec(op(), 1..60)) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let dir = tempfile::tempdir().unwrap();
-            let mut both = Both::new(dir.path());
+/// Does random operations to a store that `open` makes and to the model, as often as `cases` says;
+/// panics with the shortest list of operations after which they differ.
+pub fn the_store_does_what_the_model_says(cases: u32, open: impl Fn() -> LocalBoxFuture<'static, Driven>) {
+    let config = ProptestConfig {
+        cases,
+        max_shrink_iters: 400,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    let ran = TestRunner::new(config).run(&prop::collection::vec(op(), 1..60), |ops| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime").block_on(async {
+            let mut both = Both::new(open().await);
             for op in ops {
                 both.step(op.clone()).await;
                 both.compare(&format!("after {op:?}")).await;
             }
             both.drain().await;
         });
+        Ok(())
+    });
+    if let Err(err) = ran {
+        panic!("{err}");
     }
 }
 
 /// The model and the store, side by side.
-struct Both<'a> {
-    folder: &'a Path,
+struct Both {
     /// `None` only while it is reopened.
-    store: Option<Arc<EmbeddedStore>>,
-    clock: Clock,
+    subject: Option<Subject>,
+    now: Box<dyn Fn() -> Timestamp>,
+    reopen: Box<dyn Fn() -> LocalBoxFuture<'static, Subject>>,
+    reopening_voids_leases: bool,
     model: Model,
     tenants: Vec<TenantId>,
     conversations: Vec<Vec<ConversationId>>,
@@ -118,17 +137,17 @@ struct Both<'a> {
     claims: u64,
 }
 
-impl<'a> Both<'a> {
-    fn new(folder: &'a Path) -> Self {
-        let opened = open_at(folder, Clock::manual());
+impl Both {
+    fn new(driven: Driven) -> Self {
         let conversations = |_| (0..CONVERSATIONS).map(|_| ConversationId::new()).collect();
-        let model = Model { now: opened.clock.now().as_millis(), ..Model::default() };
+        let name = |n| format!("tenant-{n}").try_into().expect("letters, a dash and a digit");
         Self {
-            folder,
-            store: Some(opened.store),
-            clock: opened.clock,
-            model,
-            tenants: (0..TENANTS).map(|n| format!("tenant-{n}").try_into().unwrap()).collect(),
+            model: Model { now: (driven.now)().as_millis(), ..Model::default() },
+            subject: Some(driven.subject),
+            now: driven.now,
+            reopen: driven.reopen,
+            reopening_voids_leases: driven.reopening_voids_leases,
+            tenants: (0..TENANTS).map(name).collect(),
             conversations: (0..TENANTS).map(conversations).collect(),
             leases: Vec::new(),
             last_claim: None,
@@ -136,12 +155,20 @@ impl<'a> Both<'a> {
         }
     }
 
-    fn store(&self) -> Arc<EmbeddedStore> {
-        Arc::clone(self.store.as_ref().expect("open between steps"))
+    fn subject(&self) -> &Subject {
+        self.subject.as_ref().expect("open between steps")
+    }
+
+    fn store(&self) -> Arc<dyn JobStore> {
+        Arc::clone(&self.subject().jobs)
+    }
+
+    fn reader(&self) -> Arc<dyn JobReader> {
+        Arc::clone(&self.subject().reader)
     }
 
     fn later(&self, millis: u64) -> Option<Timestamp> {
-        (millis > 0).then(|| self.clock.now() + Duration::from_millis(millis))
+        (millis > 0).then(|| (self.now)() + Duration::from_millis(millis))
     }
 
     fn job(&self, pick: usize) -> Option<usize> {
@@ -167,7 +194,7 @@ impl<'a> Both<'a> {
             }
             Op::Hinted => {
                 let all: Vec<_> = (0..self.model.jobs.len()).map(|job| self.who(job)).collect();
-                store.hinted(&all).await.unwrap();
+                store.hinted(&all).await.expect("the store answers");
             }
             Op::Claim(pick, again) => self.claim(pick, again).await,
             Op::ClaimDue => {
@@ -176,59 +203,68 @@ impl<'a> Both<'a> {
             Op::Challenge(pick) => {
                 let Some(job) = self.job(pick) else { return };
                 let (tenant, id) = self.who(job);
-                store.challenge(&tenant, id).await.unwrap();
+                store.challenge(&tenant, id).await.expect("the store answers");
                 self.model.challenge(job);
             }
             Op::Renew(pick) => {
                 let Some((job, lease)) = self.lease(pick) else { return };
-                assert_eq!(store.renew(&lease).await.unwrap(), self.model.renew(job, lease.epoch));
+                assert_eq!(
+                    store.renew(&lease).await.expect("the store answers"),
+                    self.model.renew(job, lease.epoch)
+                );
             }
             Op::Append(pick, offset, count) => {
                 let Some((job, lease)) = self.lease(pick) else { return };
                 let first = (self.model.jobs[job].last_seq + 1).saturating_add_signed(offset).max(1);
                 let events = (0..count).map(|n| delta(&format!("{n} 字"))).collect();
-                let real = store.append(&lease, first, events).await.unwrap();
+                let real = store.append(&lease, first, events).await.expect("the store answers");
                 assert_eq!(real, self.model.append(job, lease.epoch, first, count));
             }
             Op::Release(pick, delay) => {
                 let Some((job, lease)) = self.lease(pick) else { return };
                 let at = self.later(delay);
-                let real = store.release(&lease, at, WaitReason::Retry).await.unwrap();
+                let real = store.release(&lease, at, WaitReason::Retry).await.expect("the store answers");
                 assert_eq!(real, self.model.release(job, lease.epoch, at));
             }
             Op::CloseByOwner(pick, status) => {
                 let Some((job, lease)) = self.lease(pick) else { return };
                 let first_seq = self.model.jobs[job].last_seq + 1;
                 let by = By::Owner { epoch: lease.epoch, first_seq, tail: Vec::new() };
-                let real = store.close(&lease.tenant, lease.job, by, terminal(status)).await.unwrap();
+                let real = store
+                    .close(&lease.tenant, lease.job, by, terminal(status))
+                    .await
+                    .expect("the store answers");
                 assert_eq!(real, self.model.close(job, Some(lease.epoch), status));
             }
             Op::CloseByAnyone(pick, status) => {
                 let Some(job) = self.job(pick) else { return };
                 let (tenant, id) = self.who(job);
-                let real = store.close(&tenant, id, By::Anyone, terminal(status)).await.unwrap();
+                let real =
+                    store.close(&tenant, id, By::Anyone, terminal(status)).await.expect("the store answers");
                 assert_eq!(real, self.model.close(job, None, status));
             }
             Op::Cancel(pick) => {
                 let Some(job) = self.job(pick) else { return };
                 let (tenant, id) = self.who(job);
-                let real = match store.cancel(&tenant, id).await.unwrap() {
+                let real = match store.cancel(&tenant, id).await.expect("the store answers") {
                     Cancelled::Job(_) => model::Cancel::Job,
                     Cancelled::Gone => model::Cancel::Gone,
                     Cancelled::Unknown => panic!("it was accepted"),
                 };
                 assert_eq!(real, self.model.cancel(job));
             }
-            Op::Advance(millis) => self.advance(millis),
+            Op::Advance(millis) => self.advance(millis).await,
             Op::Sweep => {
-                store.sweep().await.unwrap();
+                store.sweep().await.expect("the store answers");
                 self.model.sweep();
             }
             Op::Reopen => {
                 drop(store);
-                self.store = None;
-                self.store = Some(open_at(self.folder, self.clock.clone()).store);
-                self.model.reopen();
+                self.subject = None;
+                self.subject = Some((self.reopen)().await);
+                if self.reopening_voids_leases {
+                    self.model.reopen();
+                }
                 self.last_claim = None;
             }
             Op::Delete(pick) => {
@@ -245,8 +281,8 @@ impl<'a> Both<'a> {
         }
     }
 
-    fn advance(&mut self, millis: u64) {
-        self.clock.advance(Duration::from_millis(millis));
+    async fn advance(&mut self, millis: u64) {
+        self.subject().wait(Duration::from_millis(millis)).await;
         self.model.now += millis;
     }
 
@@ -277,7 +313,7 @@ impl<'a> Both<'a> {
         let idempotency = key.map(|(key, body)| (format!("key-{key}"), [body; 32]));
         let request = Accept { spec, known_conversation: false, on_busy, idempotency };
         let id = |job: usize| self.model.jobs[job].id;
-        match (self.store().accept(request).await.unwrap(), expected) {
+        match (self.store().accept(request).await.expect("the store answers"), expected) {
             (Accepted::Created(job), Taken::Created(at)) | (Accepted::Existing(job), Taken::Existing(at)) => {
                 assert_eq!(job.spec.id, id(at));
             }
@@ -298,7 +334,7 @@ impl<'a> Both<'a> {
         };
         self.last_claim = Some((job, claim, number));
         let (tenant, id) = self.who(job);
-        let real = self.store().claim(&tenant, id, claim).await.unwrap();
+        let real = self.store().claim(&tenant, id, claim).await.expect("the store answers");
         let expected = self.model.claim(job, number);
         match (real, expected) {
             (Claimed::Run(run), model::Claim::Run) => self.leases.push((job, run.lease)),
@@ -312,10 +348,10 @@ impl<'a> Both<'a> {
     /// What comes must be claimable; what is ended on the way must have had to end. Answers the job.
     async fn claim_due(&mut self) -> Option<usize> {
         let claim = Claim::new(WorkerId::new());
-        let run = self.store().claim_due(Lane::Interactive, claim).await.unwrap();
+        let run = self.store().claim_due(Lane::Interactive, claim).await.expect("the store answers");
         for job in 0..self.model.jobs.len() {
             let (tenant, id) = self.who(job);
-            if let Lookup::Found(real) = JobReader::get(&*self.store(), &tenant, id).await.unwrap()
+            if let Lookup::Found(real) = self.reader().get(&tenant, id).await.expect("the store answers")
                 && real.status.is_terminal()
                 && !self.model.jobs[job].status.is_terminal()
             {
@@ -333,7 +369,7 @@ impl<'a> Both<'a> {
 
     async fn replay(&mut self, pick: usize) {
         let Some(job) = self.job(pick) else { return };
-        let real = match self.store().replay(self.model.jobs[job].id).await.unwrap() {
+        let real = match self.store().replay(self.model.jobs[job].id).await.expect("the store answers") {
             Replayed::Job(new, made) => Some((*new, made)),
             Replayed::Unknown => None,
         };
@@ -357,7 +393,7 @@ impl<'a> Both<'a> {
     async fn compare(&self, when: &str) {
         for (at, expected) in self.model.jobs.iter().enumerate() {
             let (tenant, id) = self.who(at);
-            let found = JobReader::get(&*self.store(), &tenant, id).await.unwrap();
+            let found = self.reader().get(&tenant, id).await.expect("the store answers");
             if expected.deleted {
                 assert_eq!(found, Lookup::Gone, "{when}");
                 continue;
@@ -369,7 +405,9 @@ impl<'a> Both<'a> {
                 "job {at} {when}"
             );
             assert!(job.status.is_terminal() || job.cancel_requested == expected.cancel_requested, "{when}");
-            let Lookup::Found(log) = self.store().log(&tenant, id, 0, 100_000).await.unwrap() else {
+            let Lookup::Found(log) =
+                self.reader().log(&tenant, id, 0, 100_000).await.expect("the store answers")
+            else {
                 panic!("the log of job {at} is lost {when}")
             };
             let seqs: Vec<u64> = log.events.iter().map(|event| event.seq).collect();
@@ -383,19 +421,20 @@ impl<'a> Both<'a> {
     /// Every job ends, and none that could run waits for longer than its hint may take.
     async fn drain(&mut self) {
         for round in 0..20 {
-            self.advance(7_000);
+            self.advance(7_000).await;
             self.step(Op::Sweep).await;
             while let Some(job) = self.claim_due().await {
                 let (_, lease) = self.leases.last().cloned().expect("just claimed");
                 let first_seq = self.model.jobs[job].last_seq + 1;
                 let by = By::Owner { epoch: lease.epoch, first_seq, tail: Vec::new() };
                 let end = terminal(Status::Completed);
-                let real = self.store().close(&lease.tenant, lease.job, by, end).await.unwrap();
+                let real =
+                    self.store().close(&lease.tenant, lease.job, by, end).await.expect("the store answers");
                 assert_eq!(real, self.model.close(job, Some(lease.epoch), Status::Completed));
             }
             for job in 0..self.model.jobs.len() {
                 let it = &self.model.jobs[job];
-                let hint_is_out = it.attempt == 0 && self.clock.now() < it.created_at + HINT_LOST;
+                let hint_is_out = it.attempt == 0 && (self.now)() < it.created_at + HINT_LOST;
                 assert!(
                     !self.model.is_claimable(job) || hint_is_out,
                     "nobody will ever claim job {job}: {it:?}"

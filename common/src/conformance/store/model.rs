@@ -4,32 +4,32 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use millhand_common::model::{JobId, OnBusy, Status, Timestamp};
-use millhand_common::ports::{Appended, Closed, Lease, Released, Renewed};
+use crate::model::{JobId, OnBusy, Status, Timestamp};
+use crate::ports::{Appended, Closed, Lease, Released, Renewed};
 
 /// How long a live owner has to close its job at the deadline itself.
 const OWNER_GRACE: Duration = Duration::from_millis(500);
 
 #[derive(Clone, Debug)]
-pub(crate) struct ModelJob {
-    pub(crate) id: JobId,
-    pub(crate) tenant: usize,
-    pub(crate) conversation: usize,
-    pub(crate) status: Status,
-    pub(crate) attempt: u32,
-    pub(crate) deaths: u32,
-    pub(crate) epoch: u64,
-    pub(crate) last_seq: u64,
-    pub(crate) cancel_requested: bool,
-    pub(crate) created_at: Timestamp,
+pub(super) struct ModelJob {
+    pub(super) id: JobId,
+    pub(super) tenant: usize,
+    pub(super) conversation: usize,
+    pub(super) status: Status,
+    pub(super) attempt: u32,
+    pub(super) deaths: u32,
+    pub(super) epoch: u64,
+    pub(super) last_seq: u64,
+    pub(super) cancel_requested: bool,
+    pub(super) created_at: Timestamp,
     /// Given back or accepted for a later time.
-    pub(crate) ready_at: Timestamp,
+    pub(super) ready_at: Timestamp,
     expires_at: Timestamp,
     lease: Option<Held>,
     has_text: bool,
     key: Option<(usize, u8, u8)>,
-    pub(crate) deleted: bool,
-    pub(crate) replayed_as: Option<usize>,
+    pub(super) deleted: bool,
+    pub(super) replayed_as: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -48,18 +48,18 @@ impl Held {
     }
 }
 
-pub(crate) struct NewJob {
-    pub(crate) id: JobId,
-    pub(crate) tenant: usize,
-    pub(crate) conversation: usize,
-    pub(crate) on_busy: OnBusy,
-    pub(crate) key: Option<(u8, u8)>,
-    pub(crate) not_before: Option<Timestamp>,
-    pub(crate) deadline: Duration,
+pub(super) struct NewJob {
+    pub(super) id: JobId,
+    pub(super) tenant: usize,
+    pub(super) conversation: usize,
+    pub(super) on_busy: OnBusy,
+    pub(super) key: Option<(u8, u8)>,
+    pub(super) not_before: Option<Timestamp>,
+    pub(super) deadline: Duration,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Taken {
+pub(super) enum Taken {
     Created(usize),
     Existing(usize),
     KeyReused,
@@ -67,7 +67,7 @@ pub(crate) enum Taken {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Claim {
+pub(super) enum Claim {
     Run,
     Done,
     Busy,
@@ -75,15 +75,15 @@ pub(crate) enum Claim {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Cancel {
+pub(super) enum Cancel {
     Job,
     Gone,
 }
 
 #[derive(Default)]
-pub(crate) struct Model {
-    pub(crate) jobs: Vec<ModelJob>,
-    pub(crate) now: u64,
+pub(super) struct Model {
+    pub(super) jobs: Vec<ModelJob>,
+    pub(super) now: u64,
 }
 
 impl Model {
@@ -100,7 +100,7 @@ impl Model {
         !(0..job).any(|earlier| self.jobs[earlier].conversation == conversation && self.is_open(earlier))
     }
 
-    pub(crate) fn accept(&mut self, new: &NewJob) -> Taken {
+    pub(super) fn accept(&mut self, new: &NewJob) -> Taken {
         if let Some((key, body)) = new.key {
             let same = |job: &ModelJob| {
                 !job.deleted && job.key.is_some_and(|(tenant, used, _)| (tenant, used) == (new.tenant, key))
@@ -147,7 +147,7 @@ impl Model {
     }
 
     /// Whether a claim would run the job.
-    pub(crate) fn is_claimable(&self, job: usize) -> bool {
+    pub(super) fn is_claimable(&self, job: usize) -> bool {
         let now = self.now();
         let it = &self.jobs[job];
         self.is_open(job)
@@ -156,7 +156,7 @@ impl Model {
             && self.is_head(job)
     }
 
-    pub(crate) fn claim(&mut self, job: usize, claim: u64) -> Claim {
+    pub(super) fn claim(&mut self, job: usize, claim: u64) -> Claim {
         let now = self.now();
         if !self.is_open(job) {
             return Claim::Done;
@@ -196,7 +196,7 @@ impl Model {
         Claim::Run
     }
 
-    pub(crate) fn challenge(&mut self, job: usize) {
+    pub(super) fn challenge(&mut self, job: usize) {
         let now = self.now();
         if let Some(held) = &mut self.jobs[job].lease
             && held.is_live(now)
@@ -209,7 +209,7 @@ impl Model {
         self.is_open(job) && self.jobs[job].epoch == epoch && self.jobs[job].lease.is_some()
     }
 
-    pub(crate) fn renew(&mut self, job: usize, epoch: u64) -> Renewed {
+    pub(super) fn renew(&mut self, job: usize, epoch: u64) -> Renewed {
         let now = self.now();
         if !self.is_owner(job, epoch) {
             return Renewed::Fenced;
@@ -225,7 +225,7 @@ impl Model {
         }
     }
 
-    pub(crate) fn append(&mut self, job: usize, epoch: u64, first_seq: u64, count: u64) -> Appended {
+    pub(super) fn append(&mut self, job: usize, epoch: u64, first_seq: u64, count: u64) -> Appended {
         if !self.is_owner(job, epoch) {
             return Appended::Fenced;
         }
@@ -241,7 +241,7 @@ impl Model {
         }
     }
 
-    pub(crate) fn release(&mut self, job: usize, epoch: u64, not_before: Option<Timestamp>) -> Released {
+    pub(super) fn release(&mut self, job: usize, epoch: u64, not_before: Option<Timestamp>) -> Released {
         let now = self.now();
         if self.is_open(job) && self.jobs[job].epoch == epoch && self.jobs[job].lease.is_none() {
             return Released::Ok;
@@ -258,7 +258,7 @@ impl Model {
     }
 
     /// `epoch` is `None` for a close by anyone.
-    pub(crate) fn close(&mut self, job: usize, epoch: Option<u64>, status: Status) -> Closed {
+    pub(super) fn close(&mut self, job: usize, epoch: Option<u64>, status: Status) -> Closed {
         let it = &self.jobs[job];
         if it.deleted {
             return Closed::Fenced;
@@ -274,7 +274,7 @@ impl Model {
         Closed::Ok
     }
 
-    pub(crate) fn cancel(&mut self, job: usize) -> Cancel {
+    pub(super) fn cancel(&mut self, job: usize) -> Cancel {
         let now = self.now();
         let it = &mut self.jobs[job];
         if it.deleted {
@@ -292,7 +292,7 @@ impl Model {
         Cancel::Job
     }
 
-    pub(crate) fn sweep(&mut self) {
+    pub(super) fn sweep(&mut self) {
         let now = self.now();
         for job in 0..self.jobs.len() {
             let it = &self.jobs[job];
@@ -310,7 +310,7 @@ impl Model {
         }
     }
 
-    pub(crate) fn reopen(&mut self) {
+    pub(super) fn reopen(&mut self) {
         for job in &mut self.jobs {
             if let Some(held) = &mut job.lease {
                 held.owned = false;
@@ -320,7 +320,7 @@ impl Model {
     }
 
     /// Whether it is removed; `None` while it is open.
-    pub(crate) fn delete(&mut self, job: usize) -> Option<bool> {
+    pub(super) fn delete(&mut self, job: usize) -> Option<bool> {
         if self.is_open(job) {
             return None;
         }
@@ -328,7 +328,7 @@ impl Model {
     }
 
     /// The replaying job and whether this made it; `None` when there is no dead letter.
-    pub(crate) fn replay(&mut self, job: usize, new: impl FnOnce() -> NewJob) -> Option<(usize, bool)> {
+    pub(super) fn replay(&mut self, job: usize, new: impl FnOnce() -> NewJob) -> Option<(usize, bool)> {
         let it = &self.jobs[job];
         if it.deleted || it.status != Status::Failed {
             return None;
@@ -355,7 +355,7 @@ impl Model {
     }
 
     /// By id, for what the store chose itself.
-    pub(crate) fn index(&self) -> HashMap<JobId, usize> {
+    pub(super) fn index(&self) -> HashMap<JobId, usize> {
         self.jobs.iter().enumerate().map(|(at, job)| (job.id, at)).collect()
     }
 }

@@ -1,0 +1,90 @@
+//! How jobs end, for every store: what the last event says, what is kept, what becomes history.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::model::{
+    Event, EventBody, Job, JobError, JobInput, Message, Output, Role, Status, Terminal, TerminalData, Usage,
+    fold_output,
+};
+use crate::ports::StoredMessage;
+
+/// What a terminal job leaves.
+#[derive(Default, Serialize, Deserialize)]
+pub(super) struct Outcome {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) output: Option<Output>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) usage: Option<Usage>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) error: Option<JobError>,
+}
+
+/// Documents an output points into, each once.
+pub(super) fn cited(output: Option<&Output>) -> BTreeSet<Uuid> {
+    match output {
+        Some(Output::Answer { citations, .. }) => {
+            citations.iter().map(|citation| citation.document_id.uuid()).collect()
+        }
+        _ => BTreeSet::new(),
+    }
+}
+
+pub(super) fn last_event(terminal: &Terminal) -> EventBody {
+    let data = TerminalData {
+        answered: match &terminal.output {
+            Some(Output::Answer { answered, .. }) => Some(*answered),
+            _ => None,
+        },
+        reason: terminal.reason.clone(),
+        usage: terminal.usage,
+        error: terminal.error.clone(),
+    };
+    match terminal.status {
+        Status::Completed => EventBody::JobCompleted(data),
+        Status::Incomplete => EventBody::JobIncomplete(data),
+        Status::Cancelled => EventBody::JobCancelled(data),
+        Status::Expired => EventBody::JobExpired(data),
+        Status::Failed | Status::Queued | Status::InProgress => EventBody::JobFailed(data),
+    }
+}
+
+/// The end of a job whose deadline has passed: `incomplete` when a reader has text of it, else `expired`.
+pub(super) fn at_deadline<'a>(log: impl IntoIterator<Item = &'a Event>) -> Terminal {
+    let fold = fold_output(log);
+    let mut terminal = Terminal::bare(Status::Expired);
+    terminal.reason = Some("deadline".to_owned());
+    if !fold.text.is_empty() {
+        terminal.status = Status::Incomplete;
+        terminal.output = Some(Output::Answer { text: fold.text, answered: true, citations: fold.citations });
+    }
+    terminal
+}
+
+/// The end of a job that killed its workers.
+pub(super) fn poison(deaths: u32) -> Terminal {
+    let message =
+        format!("the worker that ran this job died {deaths} times; the job is kept in the dead letters");
+    Terminal::failed(JobError::new("poison", message, false))
+}
+
+/// What was said in one job: its input, then its answer.
+pub(super) fn messages_of(job: &Job) -> Vec<StoredMessage> {
+    let asked = match &job.spec.input {
+        JobInput::Chat { messages } => messages.as_slice(),
+        JobInput::Ingest { .. } => &[],
+    };
+    let answer = match &job.output {
+        Some(Output::Answer { text, .. }) => Some(Message { role: Role::Assistant, content: text.clone() }),
+        _ => None,
+    };
+    let answered_at = job.finished_at.unwrap_or(job.created_at);
+    asked
+        .iter()
+        .map(|message| (message.clone(), job.created_at))
+        .chain(answer.map(|message| (message, answered_at)))
+        .map(|(message, created_at)| StoredMessage { message, job_id: job.spec.id, created_at })
+        .collect()
+}

@@ -1,0 +1,356 @@
+//! One subscription connection of a process: live events for its readers, signals for its workers, and
+//! news of due work.
+//!
+//! A reader is told `Closed` whenever something may have been missed: it subscribes again, which waits
+//! for the server's word, and reads the log. That is so after a lost connection, after a moved slot, and
+//! when a ping through this very connection is late.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use redis::{PushInfo, PushKind, RedisResult, cmd};
+use tokio::sync::{Notify, broadcast, mpsc};
+use uuid::Uuid;
+
+use crate::model::{Event, JobId, WorkerId};
+use crate::ports::{Lease, StoreError, Subscription, WorkerSignal};
+
+use super::due::Heads;
+use super::link::{Conn, Link};
+use super::reply;
+
+/// Events a slow reader may be behind before it reads the log again.
+const BEHIND: usize = 64;
+const PING_EVERY: Duration = Duration::from_millis(300);
+/// A ping that takes longer means that the connection is dead.
+const PING_DEAD: Duration = Duration::from_secs(2);
+const TRY_AGAIN: Duration = Duration::from_millis(50);
+/// Channels to leave that may wait; what is more is left when it next has news.
+const LEAVING: usize = 1024;
+
+struct Reader {
+    job: JobId,
+    news: broadcast::Sender<Arc<Event>>,
+}
+
+#[derive(Default)]
+struct Mailbox {
+    waiting: Mutex<VecDeque<WorkerSignal>>,
+    arrived: Notify,
+}
+
+/// The connection and its number.
+struct Line {
+    number: u64,
+    conn: Conn,
+}
+
+pub(super) struct Feed {
+    link: Arc<Link>,
+    heads: Arc<Heads>,
+    due_channel: String,
+    signals_channel: String,
+    line: tokio::sync::Mutex<Option<Line>>,
+    /// Number of the connection that is believed in; 0 for none.
+    trusted: AtomicU64,
+    made: AtomicU64,
+    readers: Mutex<HashMap<String, Reader>>,
+    workers: Mutex<HashMap<WorkerId, Arc<Mailbox>>>,
+    /// Leases that workers of this process hold.
+    leases: Mutex<HashMap<(JobId, u64), (WorkerId, Lease)>>,
+    leave: mpsc::Sender<String>,
+}
+
+impl Feed {
+    /// A feed that is not connected yet, and the task that keeps it so.
+    pub(super) fn new(
+        link: Arc<Link>,
+        heads: Arc<Heads>,
+        prefix: &str,
+    ) -> (Arc<Self>, impl Future<Output = ()> + Send + 'static) {
+        let (leave, leaving) = mpsc::channel(LEAVING);
+        let feed = Arc::new(Self {
+            link,
+            heads,
+            due_channel: format!("{prefix}:due"),
+            signals_channel: format!("{prefix}:signals"),
+            line: tokio::sync::Mutex::default(),
+            trusted: AtomicU64::new(0),
+            made: AtomicU64::new(0),
+            readers: Mutex::default(),
+            workers: Mutex::default(),
+            leases: Mutex::default(),
+            leave,
+        });
+        let kept = Arc::clone(&feed);
+        (feed, async move { kept.keep(leaving).await })
+    }
+
+    /// Makes the first connection.
+    pub(super) async fn connect(self: &Arc<Self>) -> RedisResult<()> {
+        let mut line = self.line.lock().await;
+        self.connected(&mut line).await.map(|_| ())
+    }
+
+    async fn keep(self: Arc<Self>, mut leaving: mpsc::Receiver<String>) {
+        let mut ticks = tokio::time::interval(PING_EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            // Cancel-safe: `recv` and `tick` by their own docs.
+            tokio::select! {
+                Some(channel) = leaving.recv() => self.leave(&channel).await,
+                _ = ticks.tick() => self.ping().await,
+            }
+        }
+    }
+
+    async fn ping(self: &Arc<Self>) {
+        let connected = {
+            let mut line = self.line.lock().await;
+            self.connected(&mut line).await
+        };
+        let (number, mut conn) = match connected {
+            Ok(connected) => connected,
+            Err(err) => return tracing::debug!(%err, "no subscription connection"),
+        };
+        let command = cmd("PING");
+        let ping = conn.run_on_masters(&command);
+        tokio::pin!(ping);
+        let answer = match tokio::time::timeout(PING_EVERY, &mut ping).await {
+            Ok(answer) => Some(answer),
+            Err(_) => {
+                locked(&self.readers).clear();
+                tokio::time::timeout(PING_DEAD, ping).await.ok()
+            }
+        };
+        if !matches!(answer, Some(Ok(_))) {
+            self.lost(number);
+        }
+    }
+
+    /// The connection, made anew when the earlier one is lost.
+    async fn connected(self: &Arc<Self>, line: &mut Option<Line>) -> RedisResult<(u64, Conn)> {
+        if let Some(line) = line
+            && line.number == self.trusted.load(Ordering::SeqCst)
+        {
+            return Ok((line.number, line.conn.clone()));
+        }
+        *line = None;
+        let number = self.made.fetch_add(1, Ordering::SeqCst) + 1;
+        let feed = Arc::downgrade(self);
+        let pushes = move |push: PushInfo| {
+            if let Some(feed) = Weak::upgrade(&feed) {
+                feed.pushed(number, &push);
+            }
+            Ok::<(), ()>(())
+        };
+        let mut conn = self.link.connect(Some(pushes)).await?;
+        self.trusted.store(number, Ordering::SeqCst);
+        let mut subscribe = cmd("SUBSCRIBE");
+        subscribe.arg(&self.due_channel).arg(&self.signals_channel);
+        if let Err(err) = conn.run(&subscribe).await {
+            self.lost(number);
+            return Err(err);
+        }
+        *line = Some(Line { number, conn: conn.clone() });
+        // Whatever was said meanwhile was not heard.
+        self.heads.mark_all();
+        let held: Vec<_> = locked(&self.leases).values().cloned().collect();
+        for (worker, lease) in held {
+            self.deliver(worker, WorkerSignal::Challenge(lease));
+        }
+        Ok((number, conn))
+    }
+
+    fn lost(&self, number: u64) {
+        if self.trusted.compare_exchange(number, 0, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+            locked(&self.readers).clear();
+        }
+    }
+
+    /// What the server says by itself. Never waits.
+    fn pushed(&self, number: u64, push: &PushInfo) {
+        if number != self.trusted.load(Ordering::SeqCst) {
+            return;
+        }
+        let data = |place: usize| push.data.get(place).and_then(|value| reply::text(value).ok());
+        match push.kind {
+            PushKind::Message | PushKind::SMessage => {
+                if let (Some(channel), Some(message)) = (data(0), data(1)) {
+                    self.heard(channel, message);
+                }
+            }
+            // Unasked: its slot has moved to another node.
+            PushKind::SUnsubscribe => {
+                if let Some(channel) = data(0) {
+                    locked(&self.readers).remove(channel);
+                }
+            }
+            PushKind::Disconnection => self.lost(number),
+            _ => {}
+        }
+    }
+
+    fn heard(&self, channel: &str, message: &str) {
+        if channel == self.due_channel {
+            if let Ok(shard) = message.parse() {
+                self.heads.mark(shard);
+            }
+        } else if channel == self.signals_channel {
+            if let Some((worker, signal)) = parse_signal(message)
+                && locked(&self.workers).contains_key(&worker)
+            {
+                self.deliver(worker, signal);
+            }
+        } else {
+            let readers = locked(&self.readers);
+            let Some(reader) = readers.get(channel) else {
+                // Left, and not taken off yet. A full queue is tried again with the next news.
+                let _ = self.leave.try_send(channel.to_owned());
+                return;
+            };
+            for line in message.lines() {
+                if let Ok(event) = reply::event(reader.job, line) {
+                    // An error means the last reader is just leaving.
+                    let _ = reader.news.send(Arc::new(event));
+                }
+            }
+        }
+    }
+
+    /// All that is published to `channel` after this returns is sent, or the subscription closes.
+    pub(super) async fn subscribe(
+        self: &Arc<Self>,
+        channel: String,
+        job: JobId,
+        patience: Duration,
+    ) -> Result<Subscription, StoreError> {
+        let until = Instant::now() + patience;
+        loop {
+            match self.try_subscribe(&channel, job).await {
+                Ok(receiver) => {
+                    let interest = Interest { feed: Arc::downgrade(self), channel };
+                    return Ok(Subscription::new(receiver, Box::new(interest)));
+                }
+                Err(err) if Instant::now() + TRY_AGAIN >= until => {
+                    return Err(StoreError::Unreachable(err.to_string()));
+                }
+                Err(_) => tokio::time::sleep(TRY_AGAIN).await,
+            }
+        }
+    }
+
+    async fn try_subscribe(
+        self: &Arc<Self>,
+        channel: &str,
+        job: JobId,
+    ) -> RedisResult<broadcast::Receiver<Arc<Event>>> {
+        // Held to the end, so that nobody leaves the channel meanwhile.
+        let mut line = self.line.lock().await;
+        let (number, mut conn) = self.connected(&mut line).await?;
+        if let Some(reader) = locked(&self.readers).get(channel) {
+            return Ok(reader.news.subscribe());
+        }
+        if let Err(err) = conn.run(cmd("SSUBSCRIBE").arg(channel)).await {
+            self.lost(number);
+            return Err(err);
+        }
+        let mut readers = locked(&self.readers);
+        if self.trusted.load(Ordering::SeqCst) != number {
+            return Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset).into());
+        }
+        let (news, receiver) = broadcast::channel(BEHIND);
+        readers.insert(channel.to_owned(), Reader { job, news });
+        Ok(receiver)
+    }
+
+    async fn leave(&self, channel: &str) {
+        let mut line = self.line.lock().await;
+        if locked(&self.readers).contains_key(channel) {
+            return;
+        }
+        if let Some(line) = line.as_mut()
+            && let Err(err) = line.conn.run(cmd("SUNSUBSCRIBE").arg(channel)).await
+        {
+            tracing::debug!(%err, "a channel was not left");
+        }
+    }
+
+    /// A worker of this process: from now on its signals are kept for it.
+    pub(super) fn know(&self, worker: WorkerId) {
+        locked(&self.workers).entry(worker).or_default();
+    }
+
+    pub(super) fn holds(&self, worker: WorkerId, lease: &Lease) {
+        locked(&self.leases).insert((lease.job, lease.epoch), (worker, lease.clone()));
+    }
+
+    pub(super) fn lets_go(&self, job: JobId, epoch: u64) {
+        locked(&self.leases).remove(&(job, epoch));
+    }
+
+    fn deliver(&self, worker: WorkerId, signal: WorkerSignal) {
+        let mailbox = self.mailbox(worker);
+        let mut waiting = locked(&mailbox.waiting);
+        if !waiting.contains(&signal) {
+            waiting.push_back(signal);
+        }
+        drop(waiting);
+        mailbox.arrived.notify_one();
+    }
+
+    /// The next signal for `worker`. Cancel-safe: a signal is handed out or stays.
+    pub(super) async fn signal(&self, worker: WorkerId) -> WorkerSignal {
+        let mailbox = self.mailbox(worker);
+        loop {
+            let arrived = mailbox.arrived.notified();
+            if let Some(signal) = locked(&mailbox.waiting).pop_front() {
+                return signal;
+            }
+            arrived.await;
+        }
+    }
+
+    fn mailbox(&self, worker: WorkerId) -> Arc<Mailbox> {
+        Arc::clone(locked(&self.workers).entry(worker).or_default())
+    }
+}
+
+/// `<challenge|cancel> <worker> <tenant> <uuid> <epoch>`.
+fn parse_signal(message: &str) -> Option<(WorkerId, WorkerSignal)> {
+    let mut parts = message.split(' ');
+    let (what, worker) = (parts.next()?, parts.next()?.parse().ok()?);
+    let tenant = parts.next()?.parse().ok()?;
+    let job = JobId::from_uuid(Uuid::try_parse(parts.next()?).ok()?);
+    let lease = Lease { tenant, job, epoch: parts.next()?.parse().ok()? };
+    match what {
+        "challenge" => Some((worker, WorkerSignal::Challenge(lease))),
+        "cancel" => Some((worker, WorkerSignal::Cancel(lease))),
+        _ => None,
+    }
+}
+
+/// Leaves a channel with its last reader.
+struct Interest {
+    feed: Weak<Feed>,
+    channel: String,
+}
+
+impl Drop for Interest {
+    fn drop(&mut self) {
+        if let Some(feed) = self.feed.upgrade() {
+            let mut readers = locked(&feed.readers);
+            // The receiver of this subscription was dropped before this guard.
+            if readers.get(&self.channel).is_some_and(|reader| reader.news.receiver_count() == 0) {
+                readers.remove(&self.channel);
+                let _ = feed.leave.try_send(std::mem::take(&mut self.channel));
+            }
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,423 @@
+//! [`JobStore`] in Redis.
+
+use async_trait::async_trait;
+use redis::{Value, cmd};
+use uuid::Uuid;
+
+use crate::model::{
+    ConversationId, EventBody, Job, JobId, Lane, OnBusy, Status, TenantId, Terminal, Timestamp, WaitReason,
+    WorkerId,
+};
+use crate::ports::{
+    Accept, Accepted, Appended, By, Cancelled, Claim, Claimed, Closed, DeadLetter, JobStore, LaneDepth,
+    Lease, Released, Renewed, Replayed, Run, StoreError, SweepReport, WorkerInfo, WorkerSignal,
+};
+use crate::telemetry;
+
+use super::super::ending::{last_event, poison};
+use super::reply::{self, at, damaged, list, name, number, text};
+use super::scripts;
+use super::store::{CloseBy, RedisStore, count_ended, outcome, shard_of};
+
+/// Data of `job.queued` for a job that may start now, and for one that starts at `not_before`.
+pub(super) fn queued(not_before: Option<Timestamp>) -> (String, String) {
+    let data = |at| EventBody::JobQueued { position: None, expected_start_at: at }.parts().1.get().to_owned();
+    (data(None), data(not_before))
+}
+
+fn flat(events: &[EventBody]) -> Vec<String> {
+    events.iter().map(EventBody::parts).flat_map(|(kind, data)| [kind, data.get().to_owned()]).collect()
+}
+
+fn fenced<T>(answer: T) -> T {
+    metrics::counter!(telemetry::FENCED_WRITES).increment(1);
+    answer
+}
+
+fn unknown<T>(word: &str) -> Result<T, StoreError> {
+    Err(damaged(format!("an answer `{word}` that this program does not know")))
+}
+
+impl RedisStore {
+    /// What both claims pass on: the owner, the operation, and the end of a poison job.
+    fn claim_args(claim: Claim) -> [String; 4] {
+        let end = poison(Lease::MAX_DEATHS);
+        let data = last_event(&end).parts().1.get().to_owned();
+        [claim.owner.to_string(), claim.op.simple().to_string(), data, outcome(&end)]
+    }
+
+    fn started(&self, claim: Claim, run: &Value) -> Result<Run, StoreError> {
+        let parts = list(run)?;
+        let job = reply::job(at(parts, 0)?)?;
+        let log = reply::log(job.spec.id, at(parts, 1)?)?;
+        let lease = Lease { tenant: job.spec.tenant.clone(), job: job.spec.id, epoch: job.epoch };
+        self.feed.holds(claim.owner, &lease);
+        if job.attempt == 1
+            && let Some(started) = job.started_at
+        {
+            metrics::histogram!(telemetry::QUEUE_TIME).record(started.since(job.created_at).as_secs_f64());
+        }
+        Ok(Run { job, lease, log })
+    }
+
+    async fn claim_in(&self, shard: u32, lane: Lane, claim: Claim) -> Result<Option<Run>, StoreError> {
+        loop {
+            let [owner, op, data, out] = Self::claim_args(claim);
+            let args = [lane.as_str().to_owned(), owner, op, data, out];
+            let answer = self.run(&scripts::CLAIM_DUE, shard, args).await?.value;
+            let parts = list(&answer)?;
+            metrics::counter!(telemetry::TAKEOVERS).increment(number(at(parts, 2)?)?);
+            count_ended(at(parts, 3)?)?;
+            match text(at(parts, 0)?)? {
+                "run" => return self.started(claim, at(parts, 1)?).map(Some),
+                "none" => return Ok(None),
+                "more" => {}
+                "expired" => {
+                    let (tenant, job) = parse_name(text(at(parts, 1)?)?)?;
+                    self.expire(&tenant, job).await?;
+                }
+                other => return unknown(other),
+            }
+        }
+    }
+}
+
+/// Back from [`name`].
+pub(super) fn parse_name(text: &str) -> Result<(TenantId, JobId), StoreError> {
+    text.split_once(':')
+        .and_then(|(tenant, uuid)| {
+            Some((tenant.parse().ok()?, JobId::from_uuid(Uuid::try_parse(uuid).ok()?)))
+        })
+        .ok_or_else(|| damaged(format!("a job's name `{text}`")))
+}
+
+#[async_trait]
+impl JobStore for RedisStore {
+    async fn accept(&self, accept: Accept) -> Result<Accepted, StoreError> {
+        let is_full = self.room.is_full(&self.link).await?;
+        let spec = &accept.spec;
+        let (now, later) = queued(spec.not_before);
+        let (key, digest) = accept.idempotency.map_or_else(Default::default, |(key, digest)| {
+            (key, digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+        });
+        let on_busy = match accept.on_busy {
+            OnBusy::Enqueue => "enqueue",
+            OnBusy::Reject => "reject",
+            OnBusy::Interrupt => "interrupt",
+        };
+        let shard = shard_of(&spec.tenant);
+        let args = [
+            name(&spec.tenant, spec.id.uuid()),
+            spec.lane.as_str().to_owned(),
+            conversation(spec.conversation_id),
+            u8::from(accept.known_conversation).to_string(),
+            on_busy.to_owned(),
+            key,
+            digest,
+            moment(spec.not_before),
+            spec.deadline.as_millis().to_string(),
+            serde_json::to_string(spec).expect("a spec is plain data with string keys"),
+            now,
+            later,
+            u8::from(is_full).to_string(),
+        ];
+        let answer = self.run(&scripts::ACCEPT, shard, args).await?;
+        crate::crash::point("accept.committed");
+        self.heads.mark(shard);
+        let parts = list(&answer.value)?;
+        match text(at(parts, 0)?)? {
+            "created" => {
+                count_ended(at(parts, 2)?)?;
+                Ok(Accepted::Created(Box::new(reply::job(at(parts, 1)?)?)))
+            }
+            "existing" => {
+                let job = Box::new(reply::job(at(parts, 1)?)?);
+                // Made by an earlier try whose answer was lost.
+                let own = answer.repeated && job.spec.id == spec.id;
+                Ok(if own { Accepted::Created(job) } else { Accepted::Existing(job) })
+            }
+            "full" => Err(StoreError::Full),
+            "reused" => Ok(Accepted::KeyReused),
+            "no_conversation" => Ok(Accepted::NoConversation),
+            "busy" => Ok(Accepted::ConversationBusy(JobId::from_uuid(reply::uuid(at(parts, 1)?)?))),
+            other => unknown(other),
+        }
+    }
+
+    async fn hinted(&self, jobs: &[(TenantId, JobId)]) -> Result<(), StoreError> {
+        let mut by_shard: std::collections::BTreeMap<u32, Vec<String>> = std::collections::BTreeMap::new();
+        for (tenant, job) in jobs {
+            by_shard.entry(shard_of(tenant)).or_default().push(name(tenant, job.uuid()));
+        }
+        let calls = by_shard
+            .into_iter()
+            .map(|(shard, names)| self.run_with(&scripts::HINTED, vec![self.prefix_of(shard)], names));
+        futures::future::try_join_all(calls).await.map(|_| ())
+    }
+
+    async fn claim(&self, tenant: &TenantId, job: JobId, claim: Claim) -> Result<Claimed, StoreError> {
+        self.feed.know(claim.owner);
+        let shard = shard_of(tenant);
+        let [owner, op, data, out] = Self::claim_args(claim);
+        let args = [name(tenant, job.uuid()), owner, op, data, out];
+        let answer = self.run(&scripts::CLAIM, shard, args).await?.value;
+        crate::crash::point("claim.committed");
+        let parts = list(&answer)?;
+        metrics::counter!(telemetry::TAKEOVERS).increment(number(at(parts, 2)?)?);
+        count_ended(at(parts, 3)?)?;
+        match text(at(parts, 0)?)? {
+            "run" => Ok(Claimed::Run(Box::new(self.started(claim, at(parts, 1)?)?))),
+            "done" => Ok(Claimed::Done),
+            "busy" => Ok(Claimed::Busy),
+            "waiting" => Ok(Claimed::Waiting),
+            "expired" => {
+                self.expire(tenant, job).await?;
+                Ok(Claimed::Done)
+            }
+            other => unknown(other),
+        }
+    }
+
+    async fn claim_due(&self, lane: Lane, claim: Claim) -> Result<Option<Run>, StoreError> {
+        let shards = self.heads.promising();
+        if shards.is_empty() {
+            return Ok(None);
+        }
+        self.feed.know(claim.owner);
+        self.heads.reading(&shards);
+        let found = async {
+            let (mut heads, mut failure) = (Vec::new(), None);
+            for (some, answer) in self.run_over(&scripts::HEADS, &shards, &[]).await {
+                match answer {
+                    Ok(answer) => heads.extend(self.heads.read(&some, list(&answer)?, lane)?),
+                    // A master that is away does not hold up the work of the others.
+                    Err(err) => failure = Some(err),
+                }
+            }
+            heads.sort_unstable();
+            for head in heads {
+                let run = self.claim_in(head.shard, lane, claim).await;
+                self.heads.mark(head.shard);
+                if let Some(run) = run? {
+                    return Ok((Some(run), failure));
+                }
+            }
+            failure.map_or(Ok((None, None)), Err)
+        };
+        let found: Result<(Option<Run>, Option<StoreError>), StoreError> = found.await;
+        if !matches!(found, Ok((_, None))) {
+            shards.iter().for_each(|shard| self.heads.mark(*shard));
+        }
+        crate::crash::point("claim.committed");
+        found.map(|(run, _)| run)
+    }
+
+    async fn due(&self) {
+        self.heads.due().await;
+    }
+
+    async fn challenge(&self, tenant: &TenantId, job: JobId) -> Result<(), StoreError> {
+        let shard = shard_of(tenant);
+        self.run(&scripts::CHALLENGE, shard, [name(tenant, job.uuid())]).await?;
+        self.heads.mark(shard);
+        Ok(())
+    }
+
+    async fn renew(&self, lease: &Lease) -> Result<Renewed, StoreError> {
+        let args = [name(&lease.tenant, lease.job.uuid()), lease.epoch.to_string()];
+        let answer = self.run(&scripts::RENEW, shard_of(&lease.tenant), args).await?.value;
+        match text(at(list(&answer)?, 0)?)? {
+            "ok" => Ok(Renewed::Ok),
+            "cancel" => Ok(Renewed::CancelRequested),
+            "expired" => Ok(Renewed::Expired),
+            "fenced" => {
+                self.feed.lets_go(lease.job, lease.epoch);
+                Ok(fenced(Renewed::Fenced))
+            }
+            other => unknown(other),
+        }
+    }
+
+    async fn append(
+        &self,
+        lease: &Lease,
+        first_seq: u64,
+        events: Vec<EventBody>,
+    ) -> Result<Appended, StoreError> {
+        let mut args =
+            vec![name(&lease.tenant, lease.job.uuid()), lease.epoch.to_string(), first_seq.to_string()];
+        args.extend(flat(&events));
+        let answer =
+            self.run_with(&scripts::APPEND, vec![self.prefix_of(shard_of(&lease.tenant))], args).await?;
+        let parts = list(&answer.value)?;
+        match text(at(parts, 0)?)? {
+            "ok" => Ok(Appended::Ok),
+            // Written by an earlier try whose answer was lost.
+            "duplicate" if answer.repeated => Ok(Appended::Ok),
+            "duplicate" => Ok(Appended::Duplicate),
+            "behind" => Ok(Appended::Behind(number(at(parts, 1)?)?)),
+            "fenced" => Ok(fenced(Appended::Fenced)),
+            other => unknown(other),
+        }
+    }
+
+    async fn release(
+        &self,
+        lease: &Lease,
+        not_before: Option<Timestamp>,
+        reason: WaitReason,
+    ) -> Result<Released, StoreError> {
+        let data = |not_before| EventBody::JobWaiting { reason, not_before }.parts().1.get().to_owned();
+        let args = [
+            name(&lease.tenant, lease.job.uuid()),
+            lease.epoch.to_string(),
+            moment(not_before),
+            reply::wait_word(reason).to_owned(),
+            data(None),
+            data(not_before),
+        ];
+        let shard = shard_of(&lease.tenant);
+        let answer = self.run(&scripts::RELEASE, shard, args).await?.value;
+        crate::crash::point("drain.released");
+        self.heads.mark(shard);
+        self.feed.lets_go(lease.job, lease.epoch);
+        match text(at(list(&answer)?, 0)?)? {
+            "ok" => Ok(Released::Ok),
+            "fenced" => Ok(fenced(Released::Fenced)),
+            other => unknown(other),
+        }
+    }
+
+    async fn close(
+        &self,
+        tenant: &TenantId,
+        job: JobId,
+        by: By,
+        terminal: Terminal,
+    ) -> Result<Closed, StoreError> {
+        let by = match by {
+            By::Owner { epoch, first_seq, tail } => {
+                CloseBy { word: "owner", epoch, seq: first_seq, tail: flat(&tail) }
+            }
+            By::Anyone => CloseBy { word: "anyone", epoch: 0, seq: 0, tail: Vec::new() },
+        };
+        let epoch = by.epoch;
+        crate::crash::point("close.before_commit");
+        let answer = self.close_by(tenant, job, Uuid::now_v7(), by, &terminal).await?;
+        crate::crash::point("close.committed");
+        self.feed.lets_go(job, epoch);
+        let parts = list(&answer.value)?;
+        match text(at(parts, 0)?)? {
+            "ok" => Ok(Closed::Ok),
+            "fenced" => Ok(fenced(Closed::Fenced)),
+            "already" => Status::parse(text(at(parts, 1)?)?)
+                .map(Closed::Already)
+                .ok_or_else(|| damaged("a record has no status")),
+            other => unknown(other),
+        }
+    }
+
+    async fn cancel(&self, tenant: &TenantId, job: JobId) -> Result<Cancelled, StoreError> {
+        let shard = shard_of(tenant);
+        let answer = self.run(&scripts::CANCEL, shard, [name(tenant, job.uuid())]).await?.value;
+        self.heads.mark(shard);
+        let parts = list(&answer)?;
+        match text(at(parts, 0)?)? {
+            "job" => {
+                count_ended(at(parts, 2)?)?;
+                Ok(Cancelled::Job(Box::new(reply::job(at(parts, 1)?)?)))
+            }
+            "gone" => Ok(Cancelled::Gone),
+            "unknown" => Ok(Cancelled::Unknown),
+            other => unknown(other),
+        }
+    }
+
+    async fn present(&self, worker: &WorkerInfo) -> Result<(), StoreError> {
+        self.feed.know(worker.id);
+        let info = serde_json::to_string(worker).expect("plain data");
+        let args = vec![worker.id.to_string(), info, Lease::PRESENCE_TTL.as_millis().to_string()];
+        self.run_with(&scripts::PRESENT, vec![self.workers_key()], args).await.map(|_| ())
+    }
+
+    async fn signal(&self, worker: WorkerId) -> WorkerSignal {
+        self.feed.signal(worker).await
+    }
+
+    async fn sweep(&self) -> Result<SweepReport, StoreError> {
+        self.sweep_all().await
+    }
+
+    async fn stamp(&self) -> Result<u64, StoreError> {
+        // Above every version given so far; then no shard gives one below it any more.
+        let mut floor = 0;
+        for version in self.ask_everywhere("GET", "version", None).await? {
+            if !reply::is_nothing(&version) {
+                floor = floor.max(number(&version)?);
+            }
+        }
+        let answer = self.run(&scripts::STAMP, 0, [floor.to_string(), "give".to_owned()]).await?;
+        let stamp = number(&answer.value)?;
+        self.run_everywhere(&scripts::STAMP, &[stamp.to_string(), "raise".to_owned()])
+            .await
+            .into_iter()
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(stamp)
+    }
+
+    async fn delete(&self, tenant: &TenantId, job: JobId) -> Result<bool, StoreError> {
+        let args = [name(tenant, job.uuid()), Uuid::now_v7().simple().to_string()];
+        let answer = self.run(&scripts::REMOVE, shard_of(tenant), args).await?.value;
+        removed(&answer)
+    }
+
+    async fn depth(&self) -> Result<Vec<LaneDepth>, StoreError> {
+        self.depth_of_all().await
+    }
+
+    async fn workers(&self) -> Result<Vec<WorkerInfo>, StoreError> {
+        Ok(self.alive().await?.infos)
+    }
+
+    async fn dead_letters(&self, limit: usize, before: Option<JobId>) -> Result<Vec<DeadLetter>, StoreError> {
+        self.letters(limit, before).await
+    }
+
+    async fn replay(&self, job: JobId) -> Result<Replayed, StoreError> {
+        self.replay_letter(job).await
+    }
+
+    async fn drop_dead_letter(&self, job: JobId) -> Result<bool, StoreError> {
+        self.drop_letter(job).await
+    }
+
+    async fn ready(&self) -> Result<(), StoreError> {
+        // A write, so that a replica or a failing disk shows.
+        let mut write = cmd("SET");
+        write.arg(format!("{}:ready", self.prefix_of(0))).arg("1").arg("PX").arg(1000);
+        self.link.command(write).await.map(|_| ())
+    }
+}
+
+/// What a removal says.
+pub(super) fn removed(answer: &Value) -> Result<bool, StoreError> {
+    match text(at(list(answer)?, 0)?)? {
+        "removed" | "dropped" => Ok(true),
+        "unknown" => Ok(false),
+        "open" => Err(StoreError::Open),
+        other => unknown(other),
+    }
+}
+
+pub(super) fn conversation(id: Option<ConversationId>) -> String {
+    id.map_or(String::new(), |id| id.uuid().simple().to_string())
+}
+
+fn moment(at: Option<Timestamp>) -> String {
+    at.map_or(String::new(), |at| at.as_millis().to_string())
+}
+
+/// Jobs of a list of records.
+pub(super) fn jobs(value: &Value) -> Result<Vec<Job>, StoreError> {
+    list(value)?.iter().map(reply::job).collect()
+}

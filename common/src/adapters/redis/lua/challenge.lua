@@ -1,0 +1,3 @@
+-- r
+challenge(load(ARGV[2]))
+return {'ok'}

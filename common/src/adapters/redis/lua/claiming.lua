@@ -1,0 +1,38 @@
+-- What a claim of one job decides.
+local function run(job)
+  return {record(job.r), redis.call('XRANGE', P .. ':log:' .. job.r, '-', '+')}
+end
+
+-- `by`: owner, op, poison_data, poison_out. Answers run, done, busy, waiting, or expired: then the caller
+-- folds the log and closes the job.
+local function try_claim(job, by)
+  if not is_open(job) then return 'done' end
+  if job.owner and job.op == by.op then return 'run' end
+  if is_live(job) then return 'busy' end
+  if job.expires <= now then return 'expired' end
+  if job.cancel then
+    finish(job, cancelled())
+    return 'done'
+  end
+  if job.ready_at > now or not is_head(job) then return 'waiting' end
+  if job.owner then
+    put(job, {deaths = job.deaths + 1})
+    if job.deaths >= MAX_DEATHS then
+      finish(job, {status = 'failed', kind = 'job.failed', data = by.poison_data, out = by.poison_out})
+      return 'done'
+    end
+    redis.call('SREM', P .. ':owner:' .. job.owner, job.r)
+  else
+    runs_more(job, 1)
+  end
+  not_due(job)
+  put(job, {
+    status = 'in_progress', epoch = job.epoch + 1, attempt = job.attempt + 1, op = by.op, owner = by.owner,
+    ['until'] = now + TTL, challenged = false, wait = false, wait_at = false, started = job.started or now,
+  })
+  redis.call('ZREM', P .. ':obey', job.r)
+  redis.call('SADD', P .. ':owner:' .. by.owner, job.r)
+  place(job, 'held', now + TTL)
+  emit(job, {'attempt.started', string.format('{"attempt":%d,"worker":"%s"}', job.attempt, by.owner)})
+  return 'run'
+end

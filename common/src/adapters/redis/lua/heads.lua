@@ -1,0 +1,16 @@
+-- Whose turn it is in each shard of KEYS, and when the next job becomes due: for each lane the number of
+-- running jobs of that tenant and the job's version, and the first timer. Then the time.
+local answer = {}
+for _, key in ipairs(KEYS) do
+  P = key
+  for _, lane in ipairs({'interactive', 'batch'}) do
+    ripen(lane)
+    local head = redis.call('ZRANGE', P .. ':heads:' .. lane, 0, 0, 'WITHSCORES')
+    local timer = redis.call('ZRANGE', P .. ':timers:' .. lane, 0, 0, 'WITHSCORES')
+    answer[#answer + 1] = head[2] or ''
+    answer[#answer + 1] = head[1] and string.match(head[1], '^%d+') or ''
+    answer[#answer + 1] = timer[2] or ''
+  end
+end
+answer[#answer + 1] = text(now)
+return answer

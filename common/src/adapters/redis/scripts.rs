@@ -1,0 +1,62 @@
+//! The scripts, each put together from the parts it uses.
+
+use std::sync::LazyLock;
+
+/// A script as the server gets it.
+pub(super) struct Script {
+    pub(super) source: String,
+    pub(super) sha: String,
+}
+
+impl Script {
+    fn new(flags: &str, parts: &[&str]) -> Self {
+        let source = format!("#!lua{flags}\n{}", parts.join("\n"));
+        let sha = redis::Script::new(&source).get_hash().to_owned();
+        Self { source, sha }
+    }
+}
+
+macro_rules! part {
+    ($name:literal) => {
+        include_str!(concat!("lua/", $name, ".lua"))
+    };
+}
+
+macro_rules! scripts {
+    ($($name:ident $flags:literal = $($part:literal)+;)*) => {
+        $(pub(super) static $name: LazyLock<Script> =
+            LazyLock::new(|| Script::new($flags, &[part!("prelude"), $(part!($part)),+]));)*
+    };
+}
+
+// Accepting needs room; whatever finishes accepted work runs regardless of it.
+scripts! {
+    ACCEPT "" = "due" "ending" "insert" "accept";
+    REPLAY "" = "due" "insert" "replay";
+    HINTED " flags=allow-oom" = "hinted";
+    CLAIM " flags=allow-oom" = "due" "ending" "claiming" "claim";
+    CLAIM_DUE " flags=allow-oom" = "due" "ending" "claiming" "claim_due";
+    HEADS " flags=allow-oom" = "due" "heads";
+    CHALLENGE " flags=allow-oom" = "due" "challenging" "challenge";
+    RENEW " flags=allow-oom" = "due" "renew";
+    APPEND " flags=allow-oom" = "append";
+    RELEASE " flags=allow-oom" = "due" "ending" "release";
+    CLOSE " flags=allow-oom" = "due" "ending" "close";
+    CANCEL " flags=allow-oom" = "due" "ending" "cancel";
+    REMOVE " flags=allow-oom" = "removing" "remove";
+    REMOVE_CONVERSATION " flags=allow-oom" = "removing" "remove_conversation";
+    SWEEP " flags=allow-oom" = "due" "ending" "challenging" "removing" "sweep";
+    STAMP " flags=allow-oom" = "stamp";
+    PRESENT " flags=allow-oom" = "present";
+    FORGET " flags=allow-oom" = "forget";
+    DROP_LETTER " flags=allow-oom" = "drop_letter";
+    CONVERSATION " flags=allow-oom" = "conversation";
+    WORKERS " flags=no-writes" = "workers";
+    DEPTH " flags=no-writes" = "depth";
+    GET " flags=no-writes" = "get";
+    LOG " flags=no-writes" = "log";
+    LIST " flags=no-writes" = "list";
+    CONVERSATIONS " flags=no-writes" = "conversations";
+    TOLD " flags=no-writes" = "told";
+    LETTERS " flags=no-writes" = "letters";
+}

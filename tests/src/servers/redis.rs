@@ -1,0 +1,136 @@
+//! Redis, as the product asks for it: every write on disk before it is answered.
+
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::Command;
+
+use super::{Process, free_port};
+use crate::wait::wait_for;
+
+/// A running server.
+pub struct Redis {
+    process: Process,
+    port: u16,
+    args: Vec<String>,
+}
+
+impl Redis {
+    /// A server that the product takes without a word.
+    pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// A server with more arguments, as `redis-server` takes them; they win.
+    pub async fn start_with(args: &[&str]) -> Self {
+        let port = free_port();
+        let args: Vec<String> = args.iter().map(ToString::to_string).collect();
+        let folder = tempfile::tempdir().expect("a folder");
+        let process = Process::start("redis-server", folder, |dir| command(dir, port, &args));
+        let mut server = Self { process, port, args };
+        server.is_up().await;
+        server
+    }
+
+    async fn is_up(&mut self) {
+        let port = self.port;
+        self.process.until(async || says(port, "PING").is_some_and(|said| said.contains("PONG"))).await;
+    }
+
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    #[must_use]
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// What the server answers to one command, given as one types it; `None` when it does not.
+    #[must_use]
+    pub fn says(&self, command: &str) -> Option<String> {
+        says(self.port, command)
+    }
+
+    /// Ends it at once; what it has confirmed stays.
+    pub fn kill9(&mut self) {
+        self.process.kill9();
+    }
+
+    /// Starts it again on the same port and folder.
+    pub async fn restart(&mut self) {
+        let (port, args) = (self.port, self.args.clone());
+        self.process.restart(|dir| command(dir, port, &args));
+        self.is_up().await;
+    }
+}
+
+fn command(dir: &Path, port: u16, args: &[String]) -> Command {
+    let mut command = Command::new("redis-server");
+    command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"]).arg(dir);
+    command.args(["--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction"]);
+    command.args(["--enable-debug-command", "local"]).args(args);
+    command
+}
+
+/// One inline command over a connection of its own.
+fn says(port: u16, command: &str) -> Option<String> {
+    use std::io::{Read, Write};
+    let mut conn = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    conn.set_read_timeout(Some(std::time::Duration::from_secs(5))).ok()?;
+    conn.write_all(format!("{command}\r\nQUIT\r\n").as_bytes()).ok()?;
+    let mut said = String::new();
+    conn.read_to_string(&mut said).ok()?;
+    Some(said)
+}
+
+/// A cluster of three masters.
+pub struct RedisCluster {
+    pub nodes: Vec<Redis>,
+}
+
+impl RedisCluster {
+    /// Three servers that know each other and share the slots.
+    ///
+    /// # Panics
+    ///
+    /// When they do not come to agree.
+    pub async fn start() -> Self {
+        let mut nodes = Vec::new();
+        for _ in 0..3 {
+            let bus = free_port().to_string();
+            let args = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", "2000"];
+            nodes.push((Redis::start_with(&args).await, bus));
+        }
+        let slots = [(0, 5460), (5461, 10922), (10923, 16383)];
+        for ((node, _), (from, to)) in nodes.iter().zip(slots) {
+            let said = node.says(&format!("CLUSTER ADDSLOTSRANGE {from} {to}")).expect("it answers");
+            assert!(said.starts_with("+OK"), "{said}");
+        }
+        let (first, _) = &nodes[0];
+        for (node, bus) in &nodes[1..] {
+            let said =
+                first.says(&format!("CLUSTER MEET 127.0.0.1 {} {bus}", node.port())).expect("it answers");
+            assert!(said.starts_with("+OK"), "{said}");
+        }
+        for (node, _) in &nodes {
+            wait_for("the nodes to agree", async || {
+                let info = node.says("CLUSTER INFO")?;
+                (info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3")).then_some(())
+            })
+            .await;
+        }
+        Self { nodes: nodes.into_iter().map(|(node, _)| node).collect() }
+    }
+
+    /// Every node, as the store is told.
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.nodes.iter().map(Redis::url).collect::<Vec<_>>().join(",")
+    }
+}
