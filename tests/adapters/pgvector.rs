@@ -1,6 +1,7 @@
 //! Documents and index in PostgreSQL are held to the suites of their ports, and to what only a database
 //! of many processes can be asked.
 
+mod alike;
 mod build;
 mod scale;
 
