@@ -8,8 +8,8 @@ use serde_json::json;
 
 use crate::args::{BackupArgs, ClientArgs, FolderArgs};
 use crate::client::Client;
-use crate::config;
-use crate::server::{DEFAULT_DATA, Running, back_up};
+use crate::config::{self, IndexKind, StoreKind};
+use crate::server::{self, DEFAULT_DATA, Running, back_up};
 use crate::terminal::print;
 
 fn data(args: &FolderArgs) -> anyhow::Result<PathBuf> {
@@ -54,9 +54,21 @@ async fn through_server(admin_url: String, target: &Path) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Opens the folder, which brings it to this version's format.
-pub(crate) fn migrate(args: &FolderArgs) -> anyhow::Result<()> {
-    let data = data(args)?;
+/// Sets up the tables of a shared index, and opens the folder, which brings it to this version's format.
+pub(crate) async fn migrate(args: FolderArgs) -> anyhow::Result<()> {
+    let config = config::load(args.config.as_deref(), std::env::vars())?.config;
+    let is_shared = config.index.kind == Some(IndexKind::Pgvector);
+    if is_shared {
+        let steps = server::migrate(&config.index).await?;
+        match steps.as_slice() {
+            [] => print("The database is up to date: nothing to migrate.\n")?,
+            steps => print(&format!("The database is set up: {}.\n", steps.join(", ")))?,
+        }
+    }
+    if config.store.kind == StoreKind::Redis && is_shared && args.data.is_none() {
+        return Ok(());
+    }
+    let data = args.data.unwrap_or_else(|| DEFAULT_DATA.into());
     let folder = Folder::open(&data)?;
     let state = if folder.is_fresh() { "made, with" } else { "has" };
     print(&format!(

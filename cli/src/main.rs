@@ -47,7 +47,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             config::report(config.as_deref(), json).map(done)
         }
         Command::Backup(args) => wait_for(folder::backup(args)).map(done),
-        Command::Migrate(args) => folder::migrate(&args).map(done),
+        Command::Migrate(args) => wait_for(folder::migrate(args)).map(done),
         Command::Ingest(args) => wait_for(client::ingest::run(args)),
         Command::Search(args) => wait_for(client::search::run(args)).map(done),
         Command::Ask(args) => wait_for(client::ask::run(args)),

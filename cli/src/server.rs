@@ -11,6 +11,7 @@ mod record;
 mod role;
 mod sample;
 mod serve;
+mod shared;
 mod signals;
 mod stop;
 mod wiring;
@@ -18,6 +19,7 @@ mod wiring;
 pub(crate) use parts::{DEFAULT_DATA, back_up};
 pub(crate) use record::Running;
 pub(crate) use serve::{api, up, worker};
+pub(crate) use shared::migrate;
 pub(crate) use signals::Signals;
 
 use std::io;

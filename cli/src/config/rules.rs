@@ -13,36 +13,42 @@ pub(super) fn check(config: &Config, set: &[Setting]) -> Result<(), ConfigError>
 
 fn kinds(config: &Config) -> Result<(), ConfigError> {
     let later = |key: &str, kind: &str| {
-        let text = format!(
-            "`{key} = \"{kind}\"` comes with a later version: this one serves `\"embedded\"`, in one process, with `millhand up`"
-        );
-        Err(ConfigError::Rule(text))
+        Err(ConfigError::Rule(format!("`{key} = \"{kind}\"` comes with a later version")))
     };
-    match config.broker.kind {
-        BrokerKind::Embedded => {}
-        BrokerKind::Rabbitmq => return later("broker.kind", "rabbitmq"),
-        BrokerKind::Kafka => return later("broker.kind", "kafka"),
+    match (config.broker.kind, config.index.kind) {
+        (BrokerKind::Rabbitmq, _) => return later("broker.kind", "rabbitmq"),
+        (_, Some(IndexKind::Chroma)) => return later("index.kind", "chroma"),
+        _ => {}
     }
-    match config.store.kind {
-        StoreKind::Embedded => {}
-        StoreKind::Redis => return later("store.kind", "redis"),
-    }
-    match config.index.kind {
-        None | Some(IndexKind::Embedded | IndexKind::None) => {}
-        Some(IndexKind::Pgvector) => return later("index.kind", "pgvector"),
-        Some(IndexKind::Chroma) => return later("index.kind", "chroma"),
-    }
-    let urls = [
-        ("broker", config.broker.url.is_some()),
-        ("store", config.store.url.is_some()),
-        ("index", config.index.url.is_some()),
+    let (broker, store, index) = (config.broker.kind, config.store.kind, config.index.kind);
+    let parts = [
+        ("broker", broker != BrokerKind::Embedded, &config.broker.url, "host:9092,host:9092"),
+        ("store", store != StoreKind::Embedded, &config.store.url, "redis://host:6379"),
+        (
+            "index",
+            matches!(index, Some(IndexKind::Pgvector | IndexKind::Chroma)),
+            &config.index.url,
+            "postgres://user:password@host/database",
+        ),
     ];
-    match urls.iter().find(|(_, set)| *set) {
-        Some((section, _)) => Err(ConfigError::Rule(format!(
-            "`{section}.url` is set, but the embedded {section} has no address: remove it"
-        ))),
-        None => Ok(()),
+    for (section, is_elsewhere, url, example) in parts {
+        let upper = section.to_uppercase();
+        match (is_elsewhere, url) {
+            (true, None) => {
+                return Err(ConfigError::Rule(format!(
+                    "`{section}.kind` names a server, but `{section}.url` is not set: set it or MILLHAND_{upper}__URL, \
+                     e.g. to {example}"
+                )));
+            }
+            (false, Some(_)) => {
+                return Err(ConfigError::Rule(format!(
+                    "`{section}.url` is set, but this {section} has no address: remove it, or set `{section}.kind`"
+                )));
+            }
+            _ => {}
+        }
     }
+    Ok(())
 }
 
 fn keys_are_not_in_the_file(set: &[Setting]) -> Result<(), ConfigError> {

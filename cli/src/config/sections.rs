@@ -32,6 +32,8 @@ pub(crate) struct StoreConfig {
     pub(crate) kind: StoreKind,
     /// `"redis://…"`; the embedded one has none.
     pub(crate) url: Option<Secret>,
+    /// Serve on a server that can lose what it has confirmed.
+    pub(crate) allow_unsafe: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]

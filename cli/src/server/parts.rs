@@ -12,7 +12,7 @@ use millhand_common::adapters::embedded::{
 use millhand_common::ports::{Broker, Conversations, Documents, Embedder, Index, JobReader, JobStore};
 use millhand_worker::ingest::{IngestDeps, Parser};
 
-use super::sample;
+use super::{sample, shared};
 use crate::config::{BrokerKind, Config, IndexKind, StoreKind};
 
 /// The data folder where `--data` names none.
@@ -50,10 +50,11 @@ impl Parts {
     ) -> anyhow::Result<Self> {
         let folder = path.map(Folder::open).transpose()?.map(Arc::new);
         let mut embedded = Embedded { folder, ..Embedded::default() };
-        let (store, reader, conversations) = embedded.open_store(config)?;
+        let (store, reader, conversations) = embedded.open_store(config).await?;
         let broker: Arc<dyn Broker> = match config.broker.kind {
             BrokerKind::Embedded => Arc::new(EmbeddedBroker::new()),
-            kind => bail!("no {kind:?} broker is built in"),
+            BrokerKind::Kafka => shared::kafka(config).await?,
+            BrokerKind::Rabbitmq => bail!("RabbitMQ comes with a later version"),
         };
         let (documents, index) = embedded.open_search(config, embedder).await?.unzip();
         Ok(Self { store, reader, conversations, broker, documents, index, embedded })
@@ -73,7 +74,7 @@ type StorePorts = (Arc<dyn JobStore>, Arc<dyn JobReader>, Arc<dyn Conversations>
 type SearchPorts = (Arc<dyn Documents>, Arc<dyn Index>);
 
 impl Embedded {
-    fn open_store(&mut self, config: &Config) -> anyhow::Result<StorePorts> {
+    async fn open_store(&mut self, config: &Config) -> anyhow::Result<StorePorts> {
         match config.store.kind {
             StoreKind::Embedded => {
                 let options = StoreOptions {
@@ -85,7 +86,10 @@ impl Embedded {
                 self.store = Some(Arc::clone(&store));
                 Ok((store.clone(), store.clone(), store))
             }
-            kind => bail!("no {kind:?} store is built in"),
+            StoreKind::Redis => {
+                let store = shared::redis(config).await?;
+                Ok((store.clone(), store.clone(), store))
+            }
         }
     }
 
@@ -102,7 +106,8 @@ impl Embedded {
                 self.index = Some(Arc::clone(&index));
                 Ok(Some((documents, index)))
             }
-            Some(kind) => bail!("no {kind:?} index is built in"),
+            Some(IndexKind::Pgvector) => Ok(Some(shared::pgvector(config, embedder).await?)),
+            Some(IndexKind::Chroma) => bail!("Chroma comes with a later version"),
         }
     }
 

@@ -1,0 +1,77 @@
+//! Parts that several processes share, on servers of their own.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use millhand_common::adapters::pgvector::{Database, PgvectorOptions};
+use millhand_common::adapters::redis::{RedisOptions, RedisStore};
+use millhand_common::ports::{Broker, Documents, Embedder, Index};
+use millhand_common::search::Opened;
+
+use crate::config::{Config, IndexConfig, Secret};
+
+pub(super) async fn redis(config: &Config) -> anyhow::Result<Arc<RedisStore>> {
+    let options = RedisOptions {
+        keep_jobs: config.retention.jobs,
+        keep_events: config.retention.events.min(config.retention.jobs),
+        allow_unsafe: config.store.allow_unsafe,
+        ..RedisOptions::default()
+    };
+    RedisStore::open(address(config.store.url.as_ref()), options).await.context("[store]")
+}
+
+#[cfg(feature = "kafka")]
+pub(super) async fn kafka(config: &Config) -> anyhow::Result<Arc<dyn Broker>> {
+    use millhand_common::adapters::kafka::{KafkaBroker, KafkaConfig};
+
+    /// More workers than partitions would idle; it can only be raised later.
+    const PARTITIONS: i32 = 32;
+    let url = address(config.broker.url.as_ref());
+    // `host:9092,host:9092?security.protocol=SASL_SSL&…`: what follows is for librdkafka as it is.
+    let (servers, options) = url.split_once('?').unwrap_or((url, ""));
+    let options = options.split('&').filter_map(|pair| pair.split_once('='));
+    let kafka = KafkaConfig {
+        servers: servers.trim_start_matches("kafka://").to_owned(),
+        prefix: "millhand.jobs".to_owned(),
+        group: "millhand-workers".to_owned(),
+        partitions: PARTITIONS,
+        replication: None,
+        options: options.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+    };
+    Ok(Arc::new(KafkaBroker::connect(kafka).await.context("[broker]")?))
+}
+
+#[cfg(not(feature = "kafka"))]
+pub(super) async fn kafka(_: &Config) -> anyhow::Result<Arc<dyn Broker>> {
+    anyhow::bail!("this millhand was built without Kafka: build it with `--features kafka`")
+}
+
+/// An index that does not fit this analysis or the embedder is built anew by the first process that sees it.
+pub(super) async fn pgvector(
+    config: &Config,
+    embedder: Option<Arc<dyn Embedder>>,
+) -> anyhow::Result<(Arc<dyn Documents>, Arc<dyn Index>)> {
+    let database = Database::connect(address(config.index.url.as_ref())).await.context("[index]")?;
+    database.check().await.context("[index]")?;
+    let documents = Arc::new(database.documents());
+    let options = PgvectorOptions { embedder, ..PgvectorOptions::default() };
+    let (index, opened) = database.index(options).await.context("[index]")?;
+    if let Opened::NeedsRebuild(reason) = opened {
+        tracing::info!(reason, "the search index is built anew; this may take a while");
+        index.rebuild_from(&*documents).await.context("the search index cannot be built anew")?;
+    }
+    Ok((documents, Arc::new(index)))
+}
+
+/// Sets up the tables; the steps taken.
+pub(crate) async fn migrate(index: &IndexConfig) -> anyhow::Result<Vec<String>> {
+    let database = Database::connect(address(index.url.as_ref())).await.context("[index]")?;
+    let steps = database.migrate().await.context("[index]")?;
+    database.close().await;
+    Ok(steps)
+}
+
+/// The rules of the configuration see to it that one is there.
+fn address(url: Option<&Secret>) -> &str {
+    url.map_or("", Secret::expose)
+}
