@@ -4,6 +4,7 @@
 
 mod accepted;
 mod backup;
+mod cluster;
 mod crash;
 mod damage;
 mod deadlines;

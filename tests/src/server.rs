@@ -27,7 +27,9 @@ pub fn binary() -> PathBuf {
 /// How to start a server.
 #[derive(Clone)]
 pub struct Launch {
-    data: PathBuf,
+    role: &'static str,
+    /// Of `up` only: the others keep nothing.
+    data: Option<PathBuf>,
     args: Vec<String>,
     env: Vec<(String, String)>,
 }
@@ -37,13 +39,19 @@ impl Launch {
     #[must_use]
     pub fn new(data: &Path) -> Self {
         let args = vec!["--no-sample".to_owned()];
-        Self { data: data.to_owned(), args, env: Vec::new() }
+        Self { role: "up", data: Some(data.to_owned()), args, env: Vec::new() }
+    }
+
+    /// A process that only serves clients, or only works: `api`, `worker`.
+    #[must_use]
+    pub fn shared(role: &'static str) -> Self {
+        Self { role, data: None, args: Vec::new(), env: Vec::new() }
     }
 
     /// As a newcomer starts it.
     #[must_use]
     pub fn with_sample(data: &Path) -> Self {
-        Self { data: data.to_owned(), args: Vec::new(), env: Vec::new() }
+        Self { role: "up", data: Some(data.to_owned()), args: Vec::new(), env: Vec::new() }
     }
 
     #[must_use]
@@ -72,11 +80,16 @@ impl Launch {
         self.env("MILLHAND_CRASH", format!("{point}@{hit}"))
     }
 
+    fn serves(&self) -> bool {
+        self.role != "worker"
+    }
+
     fn command(&self) -> Command {
         let mut command = Command::new(binary());
         command
-            .args(["up", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data"])
-            .arg(&self.data)
+            .args([self.role, "--admin", "127.0.0.1:0"])
+            .args(self.serves().then_some(["--listen", "127.0.0.1:0"]).into_iter().flatten())
+            .args(self.data.iter().flat_map(|data| [Path::new("--data"), data]))
             .args(&self.args)
             // Nothing of the machine's own configuration reaches the test.
             .env_remove("OPENAI_BASE_URL")
@@ -106,7 +119,9 @@ impl Launch {
         let started = std::time::Instant::now();
         loop {
             let text = read("stdout");
-            if let (Some(url), Some(admin)) = (address(&text, "API"), address(&text, "Admin")) {
+            let url = if self.serves() { address(&text, "API") } else { Some(String::new()) };
+            // The line of limits is the banner's last.
+            if let (Some(url), Some(admin), true) = (url, address(&text, "Admin"), text.contains("Limits")) {
                 return Ok(Server { child, client: Client::new(&url), url, admin, out });
             }
             if let Some(status) = child.try_wait().expect("its state can be asked") {

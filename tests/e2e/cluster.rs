@@ -1,0 +1,96 @@
+//! The same promises on real servers: Kafka, Redis and PostgreSQL, several ingresses, several workers.
+
+use std::collections::HashSet;
+use std::fs;
+use std::sync::Arc;
+
+use futures::future::join_all;
+use serde_json::json;
+use tokio::process::Command;
+
+use millhand_tests::log::check_log;
+use millhand_tests::provider::answer_to;
+use millhand_tests::server::binary;
+use millhand_tests::servers::{Kafka, Postgres, Redis};
+use millhand_tests::{Launch, Provider, wait_for};
+
+/// The servers, and how processes are told of them.
+struct Cluster {
+    redis: Redis,
+    kafka: Kafka,
+    /// It runs as long as somebody holds it.
+    _postgres: Arc<Postgres>,
+    database: String,
+}
+
+impl Cluster {
+    async fn start() -> Self {
+        let (redis, kafka, postgres) = futures::join!(Redis::start(), Kafka::start(), Postgres::shared());
+        let database = postgres.new_database().await;
+        let cluster = Self { redis, kafka, _postgres: postgres, database };
+        let mut migrate = Command::new(binary());
+        migrate.arg("migrate").env("MILLHAND_STORE__KIND", "redis");
+        migrate.env("MILLHAND_STORE__URL", cluster.redis.url());
+        migrate.env("MILLHAND_INDEX__KIND", "pgvector").env("MILLHAND_INDEX__URL", &cluster.database);
+        let migrated = migrate.output().await.unwrap();
+        assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
+        cluster
+    }
+
+    fn launch(&self, role: &'static str) -> Launch {
+        Launch::shared(role)
+            .env("MILLHAND_BROKER__KIND", "kafka")
+            .env("MILLHAND_BROKER__URL", self.kafka.servers())
+            .env("MILLHAND_STORE__KIND", "redis")
+            .env("MILLHAND_STORE__URL", self.redis.url())
+            .env("MILLHAND_INDEX__KIND", "pgvector")
+            .env("MILLHAND_INDEX__URL", self.database.as_str())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_ingress_answers_for_any_job_and_document() {
+    let cluster = Cluster::start().await;
+    let (api, worker) = (cluster.launch("api"), cluster.launch("worker"));
+    let (first, second, _one, _two) =
+        futures::join!(api.start(), api.start(), worker.start(), worker.start());
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(
+        dir.path().join("渡轮.md"),
+        "# 渡轮手册\n\n渡轮每四十分钟从橡树港出发一班。自行车票价为三克朗。\n",
+    )
+    .unwrap();
+    let mut ingest = Command::new(binary());
+    ingest.args(["ingest", "--collection", "ferry"]).arg(dir.path().join("渡轮.md"));
+    let ingested = ingest.env("MILLHAND_URL", &first.url).output().await.unwrap();
+    assert!(ingested.status.success(), "{}", String::from_utf8_lossy(&ingested.stderr));
+    let asked = json!({"input": "自行车票价是多少？", "collection": "ferry"});
+    let job = second.client.submit(asked).await;
+    let ended = first.client.finished(&job).await;
+    assert_eq!(ended["status"], "completed", "{ended}");
+    assert!(ended["output"]["text"].as_str().unwrap().contains("三克朗"), "{ended}");
+    assert_eq!(first.client.log(&job, 0).await, second.client.log(&job, 0).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_worker_loses_no_job() {
+    let (cluster, model) = (Cluster::start().await, Provider::start().await);
+    let worker = cluster.launch("worker").model(&model.base_url()).arg("--slots").arg("4");
+    let api = cluster.launch("api").model(&model.base_url()).start().await;
+    let (doomed, survivor) = futures::join!(worker.start(), worker.start());
+    let questions: Vec<String> = (0..12).map(|n| format!("问{n} tokens=30 gap=20")).collect();
+    let jobs = join_all(questions.iter().map(|question| api.client.chat(question))).await;
+    wait_for("both workers to be busy", || async { (5 <= model.calls().await.len()).then_some(()) }).await;
+    doomed.kill9().await;
+    let ended = join_all(jobs.iter().map(|job| api.client.finished(job))).await;
+    for (job, question) in ended.iter().zip(&questions) {
+        assert_eq!(job["status"], "completed", "{job}");
+        assert_eq!(job["output"]["text"], answer_to(question), "{job}");
+        check_log(job, &api.client.log(job["id"].as_str().unwrap(), 0).await);
+    }
+    let again = ended.iter().filter(|job| job["attempt"] != 1).count();
+    assert!(0 < again, "some jobs were in the killed worker's hands");
+    assert_eq!(jobs.iter().collect::<HashSet<_>>().len(), 12);
+    let (status, log) = survivor.sigterm().await;
+    assert_eq!(status.code(), Some(0), "{log}");
+}
