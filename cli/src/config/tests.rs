@@ -88,11 +88,18 @@ fn a_bad_value_names_its_key_and_place() {
 
 #[test]
 fn what_comes_later_is_refused_now() {
-    insta::assert_snapshot!(refusal("[broker]\nkind = \"rabbitmq\"\nurl = \"amqp://x\"\n", &[]), @r#"`broker.kind = "rabbitmq"` comes with a later version: this one serves `"embedded"`, in one process, with `millhand up`"#);
-    insta::assert_snapshot!(refusal("", &[("MILLHAND_STORE__KIND", "redis")]), @r#"`store.kind = "redis"` comes with a later version: this one serves `"embedded"`, in one process, with `millhand up`"#);
+    insta::assert_snapshot!(refusal("[broker]\nkind = \"rabbitmq\"\nurl = \"amqp://x\"\n", &[]), @r#"`broker.kind = "rabbitmq"` comes with a later version"#);
     insta::assert_snapshot!(refusal("[tenants.a]\n", &[]), @"`tenants` in FOLDER/millhand.toml comes with a later version: remove it for now");
     insta::assert_snapshot!(refusal("[model.limits]\nconcurrency = 1\n", &[]), @"`model.limits` in FOLDER/millhand.toml comes with a later version: remove it for now");
-    insta::assert_snapshot!(refusal("[index]\nurl = \"postgres://x\"\n", &[]), @"`index.url` is set, but the embedded index has no address: remove it");
+}
+
+#[test]
+fn a_part_on_a_server_and_its_address_go_together() {
+    insta::assert_snapshot!(refusal("", &[("MILLHAND_STORE__KIND", "redis")]), @"`store.kind` names a server, but `store.url` is not set: set it or MILLHAND_STORE__URL, e.g. to redis://host:6379");
+    insta::assert_snapshot!(refusal("[index]\nurl = \"postgres://x\"\n", &[]), @"`index.url` is set, but this index has no address: remove it, or set `index.kind`");
+    let shared =
+        "[broker]\nkind = \"kafka\"\nurl = \"a:9092\"\n[store]\nkind = \"redis\"\nurl = \"redis://x\"\n";
+    assert!(with(shared, &[]).is_ok());
 }
 
 #[test]
