@@ -12,6 +12,7 @@ use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, header};
+use millhand_common::follow::{Follower, PAGE};
 use millhand_common::model::{Event, JobId, TenantId};
 use millhand_common::ports::{LogPage, Lookup};
 use serde::{Deserialize, Serialize};
@@ -159,11 +160,15 @@ impl ApiInner {
         after: u64,
         transport: &'static str,
     ) -> Result<Option<Feed>, ApiError> {
-        let page = self.log_page(tenant, id, after, 1).await?;
+        // Before reading, so that nothing falls between the two.
+        let subscription = ask(self.ports.reader.subscribe(tenant, id)).await?;
+        let page = self.log_page(tenant, id, after, PAGE).await?;
         if page.sealed && page.last_seq == after {
             return Ok(None);
         }
         let slot = self.stream_slot(transport)?;
-        Ok(Some(Feed::new(self.ports.reader.clone(), tenant.clone(), id, after, slot)))
+        let reader = self.ports.reader.clone();
+        let follower = Follower::from_page(reader, tenant.clone(), id, after, subscription, page);
+        Ok(Some(Feed::new(follower, after, slot)))
     }
 }

@@ -17,6 +17,9 @@ const QUEUE: usize = 4096;
 const BATCH: usize = 256;
 /// Longest wait for a confirm.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
+/// Confirmed hints gather this long: the store needs to know within seconds, and most of the jobs have
+/// begun by then.
+const GATHER: Duration = Duration::from_millis(100);
 /// Longest an accept waits for a place in the queue while the broker is there.
 const OFFER_TIMEOUT: Duration = Duration::from_millis(250);
 
@@ -114,10 +117,18 @@ impl Publisher {
 async fn settle(mut confirmed: mpsc::Receiver<(TenantId, JobId)>, store: Arc<dyn JobStore>) {
     let mut batch = Vec::with_capacity(BATCH);
     while confirmed.recv_many(&mut batch, BATCH).await > 0 {
-        match tokio::time::timeout(PUBLISH_TIMEOUT, store.hinted(&batch)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%error, "confirmed hints stay in the due index"),
-            Err(_) => tracing::debug!("confirmed hints stay in the due index: the store is slow"),
+        tokio::time::sleep(GATHER).await;
+        while batch.len() < QUEUE
+            && let Ok(next) = confirmed.try_recv()
+        {
+            batch.push(next);
+        }
+        for jobs in batch.chunks(BATCH) {
+            match tokio::time::timeout(PUBLISH_TIMEOUT, store.hinted(jobs)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "confirmed hints stay in the due index"),
+                Err(_) => tracing::debug!("confirmed hints stay in the due index: the store is slow"),
+            }
         }
         batch.clear();
     }

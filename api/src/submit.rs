@@ -108,7 +108,7 @@ impl ApiInner {
                 metrics::counter!(telemetry::JOBS_ACCEPTED,
                     "kind" => crate::jobs::kind_label(kind), "lane" => lane.as_str())
                 .increment(1);
-                tracing::info!(job.id = %job.spec.id, job.lane = lane.as_str(),
+                tracing::debug!(job.id = %job.spec.id, job.lane = lane.as_str(),
                     trace.id = job.spec.traceparent.as_deref().and_then(telemetry::trace_id), "job accepted");
                 self.hints.offer(&job).await;
                 crash::point("accept.before_reply");

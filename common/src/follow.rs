@@ -8,10 +8,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::model::{Event, JobId, TenantId};
-use crate::ports::{JobReader, Lookup, Signal, StoreError, Subscription};
+use crate::ports::{JobReader, LogPage, Lookup, Signal, StoreError, Subscription};
 
 /// Events read from the log at a time.
-const PAGE: usize = 256;
+pub const PAGE: usize = 256;
 
 /// A cursor that moves through one log.
 pub struct Follower {
@@ -53,6 +53,23 @@ impl Follower {
             stale: true,
             ended: false,
         }
+    }
+
+    /// A follower that goes on from a `page` of up to [`PAGE`] events after `after`. The page was asked for after
+    /// `subscription` began, so that nothing falls between the two.
+    #[must_use]
+    pub fn from_page(
+        reader: Arc<dyn JobReader>,
+        tenant: TenantId,
+        job: JobId,
+        after: u64,
+        subscription: Subscription,
+        page: LogPage,
+    ) -> Self {
+        let mut follower = Self::new(reader, tenant, job, after);
+        follower.subscription = Some(subscription);
+        follower.take(page);
+        follower
     }
 
     /// The next event; `None` after the terminal one. Cancel-safe: an event is handed out or kept.
@@ -106,10 +123,14 @@ impl Follower {
         if page.trimmed_to > self.seen && page.last_seq > self.seen {
             return Err(FollowError::Gone);
         }
+        self.take(page);
+        Ok(())
+    }
+
+    fn take(&mut self, page: LogPage) {
         let full = page.events.len() == PAGE;
         self.stale = full;
         self.ended = page.sealed && page.events.is_empty() && !full;
         self.ready.extend(page.events);
-        Ok(())
     }
 }

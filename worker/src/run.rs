@@ -140,7 +140,7 @@ async fn close(store: &dyn JobStore, attempt: &Attempt, terminal: Terminal) -> b
         repeat(until, || store.close(&job.spec.tenant, job.spec.id, by.clone(), terminal.clone())).await;
     match closed {
         Some(Closed::Ok) => {
-            tracing::info!(
+            tracing::debug!(
                 job.id = %job.spec.id, job.attempt = job.attempt, job.status = terminal.status.as_str(),
                 "job ended"
             );

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use millhand_common::follow::{FollowError, Follower};
-use millhand_common::model::{Event, JobId, TenantId};
-use millhand_common::ports::JobReader;
+use millhand_common::model::Event;
 use millhand_common::telemetry;
 
 use crate::state::StreamSlot;
@@ -20,17 +19,12 @@ pub(crate) struct Feed {
 }
 
 impl Feed {
-    pub(crate) fn new(
-        reader: Arc<dyn JobReader>,
-        tenant: TenantId,
-        job: JobId,
-        after: u64,
-        slot: StreamSlot,
-    ) -> Self {
+    /// The stream of a follower of the events after `after`.
+    pub(crate) fn new(follower: Follower, after: u64, slot: StreamSlot) -> Self {
         if 0 < after {
             metrics::counter!(telemetry::STREAM_RESUMES).increment(1);
         }
-        Self { follower: Follower::new(reader, tenant, job, after), seen: after, _slot: slot }
+        Self { follower, seen: after, _slot: slot }
     }
 
     /// The next event; `None` after the terminal one, or when the rest of the log cannot be had: the

@@ -51,6 +51,8 @@ pub(super) enum Need {
     Room,
     /// It finishes accepted work: goes on until the last byte, with the reserve.
     Always,
+    /// It touches only memory, and cannot fail.
+    Memory,
 }
 
 pub(super) struct Engine {
@@ -185,13 +187,15 @@ impl Writer {
         let mut answers = Vec::with_capacity(batch.len());
         let room = self.reserve.has_room();
         let now = self.clock.now();
-        if let Err(err) = self.db.execute_batch("BEGIN IMMEDIATE") {
+        // Leases, presence and hints live in memory: without a write there is nothing to make durable.
+        let writes = batch.iter().any(|(need, _)| *need != Need::Memory);
+        if writes && let Err(err) = execute(&self.db, "BEGIN IMMEDIATE") {
             tracing::error!(error = %err, "store cannot begin a transaction");
             batch.clear();
             return;
         }
         for (need, operation) in batch.drain(..) {
-            let room = room || need == Need::Always;
+            let room = room || need != Need::Room;
             let mut tx = Tx { db: &self.db, state: &mut self.state, after: &mut after, now, room };
             if let Some(answer) = operation(&mut tx) {
                 answers.push(answer);
@@ -203,7 +207,8 @@ impl Writer {
         crash::point("commit.before_sync");
         let outcome = match after.failure() {
             Some(err) => Err(err),
-            None => self.db.execute_batch("COMMIT").map_err(|err| {
+            None if !writes => Ok(()),
+            None => execute(&self.db, "COMMIT").map_err(|err| {
                 abort_if_unsynced(&err);
                 store_error(&err)
             }),
@@ -212,7 +217,7 @@ impl Writer {
         match &outcome {
             Ok(()) => {
                 self.hub.publish(after);
-                self.hub.due_at(self.state.next_due());
+                self.hub.due_at(self.state.next_due(), self.clock.now());
             }
             Err(err) => self.roll_back(err),
         }
@@ -240,7 +245,7 @@ impl Writer {
                 std::process::abort();
             }
         }
-        self.hub.due_at(self.state.next_due());
+        self.hub.due_at(self.state.next_due(), self.clock.now());
     }
 
     fn checkpoint(&mut self, wanted: &SyncSender<()>) {
@@ -258,6 +263,11 @@ impl Writer {
             let _ = wanted.try_send(());
         }
     }
+}
+
+/// Runs a statement that is prepared once.
+fn execute(db: &Connection, statement: &str) -> rusqlite::Result<()> {
+    db.prepare_cached(statement)?.execute([]).map(|_| ())
 }
 
 /// The disk did not take what it said it took: nothing this process knows is sure any more.

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use tokio::sync::{Notify, broadcast, watch};
 
@@ -10,6 +11,8 @@ use crate::ports::{StoreError, Subscription, WorkerSignal};
 
 /// Events a slow reader may be behind before it reads the log again.
 const BEHIND: usize = 64;
+/// How often who waits for due work looks at the due index without being woken.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What a transaction does once it is durable, and not before.
 #[derive(Default)]
@@ -89,12 +92,14 @@ impl Hub {
         }
     }
 
-    pub(super) fn due_at(&self, at: Option<Timestamp>) {
+    /// Says when work becomes due. Waiters look by themselves every [`LOOK_AGAIN`], so they are woken
+    /// only for a moment that comes earlier and before that: most jobs stand in the due index just in
+    /// case their hint is lost, and leave it long before.
+    pub(super) fn due_at(&self, at: Option<Timestamp>, now: Timestamp) {
         self.due.send_if_modified(|due| {
-            // An equal past moment still means that there is work.
-            let news = *due != at || at.is_some();
+            let earlier = at.is_some_and(|at| due.is_none_or(|before| at < before));
             *due = at;
-            news
+            earlier && at.is_some_and(|at| at <= now + LOOK_AGAIN)
         });
     }
 

@@ -29,7 +29,7 @@ use crate::ports::{
 use super::clock::Clock;
 use super::engine::{Engine, Fault, Need, Tx, store_error, wal_path};
 use super::folder::{Folder, OpenError};
-use super::hub::Hub;
+use super::hub::{Hub, LOOK_AGAIN};
 use super::reserve::Reserve;
 use super::{schema, wal};
 
@@ -88,7 +88,7 @@ impl EmbeddedStore {
         record::check(&db, &file, CHECK_WHOLE_BYTES)?;
         let state = State::load(&db).map_err(failed)?;
         let hub = Arc::new(Hub::new());
-        hub.due_at(state.next_due());
+        hub.due_at(state.next_due(), options.clock.now());
         let reserve = Reserve::open(folder.path());
         let engine = Engine::start(db, file.clone(), state, options.clock.clone(), Arc::clone(&hub), reserve);
         Ok(Arc::new(Self {
@@ -118,6 +118,14 @@ impl EmbeddedStore {
     ) -> Result<T, StoreError> {
         self.engine.run(Need::Always, operation).await
     }
+
+    /// Runs an operation that neither reads nor writes the disk.
+    async fn in_memory<T: Send + 'static>(
+        &self,
+        operation: impl FnOnce(&mut Tx<'_>) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.engine.run(Need::Memory, operation).await
+    }
 }
 
 fn check_wal(file: &Path) -> Result<(), OpenError> {
@@ -145,7 +153,7 @@ impl JobStore for EmbeddedStore {
 
     async fn hinted(&self, jobs: &[(TenantId, JobId)]) -> Result<(), StoreError> {
         let jobs: Vec<JobId> = jobs.iter().map(|(_, job)| *job).collect();
-        self.run(move |tx| {
+        self.in_memory(move |tx| {
             for job in jobs {
                 tx.state.hinted(job);
             }
@@ -173,16 +181,17 @@ impl JobStore for EmbeddedStore {
     async fn due(&self) {
         let mut due = self.hub.due();
         loop {
+            // The time first: a moment that is set after the look is compared with a later time.
+            let now = self.options.clock.now();
             let at = *due.borrow_and_update();
-            let wait = async {
-                match at {
-                    Some(at) => self.options.clock.sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
+            if at.is_some_and(|at| at <= now) {
+                return;
+            }
+            let look_again = now + LOOK_AGAIN;
+            let until = at.map_or(look_again, |at| at.min(look_again));
             // Cancel-safe: both branches only wait.
             tokio::select! {
-                () = wait => return,
+                () = self.options.clock.sleep_until(until) => {}
                 changed = due.changed() => if changed.is_err() { return },
             }
         }
@@ -190,7 +199,7 @@ impl JobStore for EmbeddedStore {
 
     async fn challenge(&self, tenant: &TenantId, job: JobId) -> Result<(), StoreError> {
         let tenant = tenant.clone();
-        self.run(move |tx| {
+        self.in_memory(move |tx| {
             claim::challenge(tx, &tenant, job);
             Ok(())
         })
@@ -199,7 +208,7 @@ impl JobStore for EmbeddedStore {
 
     async fn renew(&self, lease: &Lease) -> Result<Renewed, StoreError> {
         let lease = lease.clone();
-        self.run(move |tx| Ok(claim::renew(tx, &lease))).await
+        self.in_memory(move |tx| Ok(claim::renew(tx, &lease))).await
     }
 
     async fn append(
@@ -247,7 +256,7 @@ impl JobStore for EmbeddedStore {
 
     async fn present(&self, worker: &WorkerInfo) -> Result<(), StoreError> {
         let worker = worker.clone();
-        self.run(move |tx| {
+        self.in_memory(move |tx| {
             tx.state.present(worker, tx.now);
             Ok(())
         })
@@ -284,11 +293,11 @@ impl JobStore for EmbeddedStore {
     }
 
     async fn depth(&self) -> Result<Vec<LaneDepth>, StoreError> {
-        self.run(|tx| Ok(tx.state.depth(tx.now))).await
+        self.in_memory(|tx| Ok(tx.state.depth(tx.now))).await
     }
 
     async fn workers(&self) -> Result<Vec<WorkerInfo>, StoreError> {
-        self.run(|tx| Ok(tx.state.workers(tx.now))).await
+        self.in_memory(|tx| Ok(tx.state.workers(tx.now))).await
     }
 
     async fn dead_letters(&self, limit: usize, before: Option<JobId>) -> Result<Vec<DeadLetter>, StoreError> {
