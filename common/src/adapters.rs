@@ -4,5 +4,6 @@ pub mod embedded;
 mod ending;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+pub mod local;
 pub mod pgvector;
 pub mod redis;
