@@ -14,9 +14,15 @@ const SOONEST: u64 = 10;
 const LATEST: u64 = 1_000;
 
 impl Pool {
-    /// What could start now.
-    pub fn forecast(&mut self, now: u64) -> Forecast {
-        self.advance(now);
+    /// What could start now. Changes nothing.
+    #[must_use]
+    pub fn forecast(&self, now: u64) -> Forecast {
+        let mut later = self.clone();
+        later.advance(now);
+        later.forecast_now()
+    }
+
+    fn forecast_now(&self) -> Forecast {
         let paused = self.paused_until.saturating_sub(self.now);
         let free = match self.policy.concurrency {
             Some(limit) => (i64::from(limit) - self.holds.running).max(0),

@@ -14,8 +14,8 @@ const SLOT: u64 = 250;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Spent {
-    /// Oldest first; the number of a slot is its time.
-    slots: VecDeque<(u64, Units)>,
+    /// Oldest first; the number of a slot is its time, and may lie before 0.
+    slots: VecDeque<(i64, Units)>,
     sum: Units,
 }
 
@@ -28,18 +28,17 @@ impl Spent {
             let share = |limit: u64| limit * (n + 1) / slots - limit * n / slots;
             let units = policy
                 .per_minute
-                .map(|limit| i64::try_from(share(limit.unwrap_or(0))).unwrap_or(i64::MAX));
-            // Times before 0 do not matter: they are forgotten first.
-            spent.add_to((last + n + 1).saturating_sub(slots), &units);
+                .map(|limit| number(share(limit.unwrap_or(0))));
+            spent.add_to(number(last + n + 1) - number(slots), &units);
         }
         spent
     }
 
     pub(super) fn add(&mut self, now: u64, units: &Units) {
-        self.add_to(now / SLOT, units);
+        self.add_to(number(now / SLOT), units);
     }
 
-    fn add_to(&mut self, slot: u64, units: &Units) {
+    fn add_to(&mut self, slot: i64, units: &Units) {
         if units.iter().all(|units| *units == 0) {
             return;
         }
@@ -88,8 +87,12 @@ impl Spent {
 }
 
 /// When all that ended in a slot is out of every window.
-fn end(slot: u64) -> u64 {
-    (slot + 1) * SLOT + WINDOW
+fn end(slot: i64) -> u64 {
+    u64::try_from((slot + 1) * number(SLOT) + number(WINDOW)).unwrap_or(0)
+}
+
+fn number(of: u64) -> i64 {
+    i64::try_from(of).unwrap_or(i64::MAX)
 }
 
 fn plus(sum: &mut Units, units: &Units) {

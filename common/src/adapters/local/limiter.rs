@@ -75,7 +75,7 @@ impl RateLimiter for LocalLimiter {
     }
 
     async fn forecast(&self) -> Result<Forecast, StoreError> {
-        let (mut pool, now) = self.pool();
+        let (pool, now) = self.pool();
         Ok(pool.forecast(now))
     }
 }

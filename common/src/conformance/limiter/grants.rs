@@ -32,6 +32,8 @@ pub async fn a_call_is_granted_in_all_dimensions_or_in_none(open: &impl AsyncFn(
     for call in calls {
         on.settle(call, Used::Exactly(Amounts::call(100, 300))).await;
     }
+    // The one who waited keeps the others back for a moment.
+    on.advance(1_001);
     on.granted(5_800, 0).await;
     assert!(matches!(on.ask(100, 0).await, Reserved::At(_)));
 }

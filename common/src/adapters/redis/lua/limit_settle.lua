@@ -1,0 +1,30 @@
+-- call, what is known (nothing, exactly, unknown), requests, input, output
+local call, known = args[1], args[2]
+begin(false)
+local function taken(reserved)
+  if known == 'nothing' then return {0, 0, 0, 0} end
+  if known == 'unknown' then return reserved end
+  return units_of(3)
+end
+local reserved = held(call)
+if reserved and not reserved[3] then
+  drop(call, false)
+  release(reserved[1], taken(reserved[1]))
+elseif not reserved then
+  local late = redis.call('GETDEL', P .. ':late:' .. call)
+  late = late and cmsgpack.unpack(late)
+  if late and p.now < late[2] then
+    local used = taken(late[1])
+    for d = 1, 4 do
+      local m = p.m[d]
+      if m.base > 0 then
+        m.pace = m.pace + (late[1][d] - used[d]) * PARTS
+        if MODE == 'bucket' then
+          m.sure = math.min(m.sure + (late[1][d] - used[d]) * PARTS, most_sure(m))
+        end
+      end
+    end
+  end
+end
+save()
+return {'ok'}
