@@ -34,8 +34,9 @@ pub async fn a_call_is_granted_in_all_dimensions_or_in_none(open: &impl AsyncFn(
     }
     // The one who waited keeps the others back for a moment.
     on.advance(1_001);
-    on.granted(5_800, 0).await;
-    assert!(matches!(on.ask(100, 0).await, Reserved::At(_)));
+    let large = on.granted(5_800, 0).await;
+    on.settle(large, Used::Exactly(Amounts::call(5_800, 0))).await;
+    assert_eq!(on.ask(400, 0).await, Reserved::At(ms(3_000)), "100 have come back");
 }
 
 /// C3: a refusal charges nothing.
