@@ -159,5 +159,5 @@ fn limits_are_read_from_file_and_environment_and_checked() {
     assert_eq!((policy.concurrency, policy.burst_seconds), (None, 1));
     insta::assert_snapshot!(refusal("[model.limits]\nconcurrency = 0\n", &[]), @"`model.limits.concurrency` is between 1 and 4294967295; leave it out where the provider has no such limit");
     insta::assert_snapshot!(refusal("[model.limits]\nburst_seconds = 61\n", &[]), @"`model.limits.burst_seconds` is between 1 and 60; leave it out where the provider has no such limit");
-    insta::assert_snapshot!(refusal("[model.limits]\ntokens = 1\n", &[]), @"");
+    insta::assert_snapshot!(refusal("[model.limits]\ntokens = 1\n", &[]), @"unknown key `model.limits.tokens` in FOLDER/millhand.toml: known here are requests_per_minute, tokens_per_minute, input_tokens_per_minute, output_tokens_per_minute, concurrency, mode, burst_seconds");
 }

@@ -159,8 +159,9 @@ pub struct Forecast {
 
 /// A grant that is not sent within this is given back: it may have been granted for another minute.
 pub const GRANT_TTL: Duration = Duration::from_millis(250);
-/// Work is pulled when its call is expected to start within this.
-pub const GATE_HORIZON: Duration = Duration::from_millis(250);
+/// Work is pulled when its call is expected to start within this: about what it takes to pull it. Whoever
+/// comes earlier waits in a slot.
+pub const GATE_HORIZON: Duration = Duration::from_millis(50);
 /// A call whose worker has not said for this long that it goes on is taken for ended, with all that it
 /// reserved.
 pub const LEASE_TTL: Duration = Duration::from_secs(30);

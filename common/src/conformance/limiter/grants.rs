@@ -36,7 +36,7 @@ pub async fn a_call_is_granted_in_all_dimensions_or_in_none(open: &impl AsyncFn(
     on.advance(1_001);
     let large = on.granted(5_800, 0).await;
     on.settle(large, Used::Exactly(Amounts::call(5_800, 0))).await;
-    assert_eq!(on.ask(400, 0).await, Reserved::At(ms(3_000)), "100 have come back");
+    assert_eq!(on.ask(400, 0).await, Reserved::At(ms(2_999)), "100 are left, and a little came back");
 }
 
 /// C3: a refusal charges nothing.

@@ -5,7 +5,7 @@
 -- concurrency or '', the four limits or 0; then what the script asks for.
 local P = KEYS[1]
 local PARTS, WINDOW, SLOT = 60000, 60000, 250
-local TTL, LINE, PLACE_GRACE, ASK_AGAIN, HEAD, AHEAD = 30000, 60000, 5000, 100, 1000, 250
+local TTL, LINE, PLACE_GRACE, ASK_AGAIN, HEAD, AHEAD = 30000, 60000, 5000, 100, 1000, 50
 local LATE, MOST_ELAPSED = 3600000, 600000
 local MODE, BURST, CONCURRENCY = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local LIMITS = {tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])}
