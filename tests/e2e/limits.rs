@@ -50,6 +50,11 @@ async fn submit_all(client: &Client) -> Vec<String> {
 /// quota used. Stragglers do not count: a dead worker's last jobs come up when everything else is done.
 async fn check_ledger(provider: &Provider, lost_calls: u64) {
     let ledger = provider.ledger().await;
+    let mut seconds = vec![0; 80];
+    for call in provider.calls().await {
+        seconds[usize::try_from(call.at_ms / 1000).unwrap().min(79)] += 1;
+    }
+    println!("calls in each second: {seconds:?}");
     println!("{:.1} % of the quota used, {} refused", used(provider).await, ledger["totals"]["limited"]);
     assert_eq!(ledger["totals"]["limited"], 0, "{}", ledger["totals"]);
     assert_eq!(ledger["limits"][0]["overdrawn"], 0, "{}", ledger["limits"]);
