@@ -144,9 +144,9 @@ impl Attempt {
     /// Writes an event. It is durable and shown some time later, in order; [`Self::flush`] waits for
     /// that. Waits while too many events are pending. May be dropped: the event was taken or not.
     pub async fn emit(&self, event: EventBody) -> Result<(), Stopped> {
-        let mut durable = self.durable.subscribe();
         loop {
-            if durable.borrow_and_update().stopped {
+            let seen = *self.durable.borrow();
+            if seen.stopped {
                 return Err(Stopped);
             }
             {
@@ -161,7 +161,7 @@ impl Attempt {
                     return Ok(());
                 }
             }
-            durable.changed().await.map_err(|_| Stopped)?;
+            self.durable.subscribe().wait_for(|now| *now != seen).await.map_err(|_| Stopped)?;
         }
     }
 
@@ -221,7 +221,8 @@ impl Attempt {
     /// stop it with `enough`, never by dropping it in the middle.
     pub async fn append_to(&self, store: &dyn JobStore, enough: &tokio_util::sync::CancellationToken) {
         let mut emitted = self.emitted.subscribe();
-        loop {
+        // What is left then is the tail: it goes with the close, in one write.
+        while !enough.is_cancelled() {
             let (first_seq, count, batch) = {
                 let mut out = self.out();
                 let count = out.emitted;
@@ -245,9 +246,6 @@ impl Attempt {
             }
             crash::point("tokens.appended");
             self.durable.send_modify(|durable| durable.count = count);
-            if enough.is_cancelled() {
-                return;
-            }
         }
     }
 
