@@ -188,8 +188,8 @@ impl Writer {
     fn begin(&mut self, commit: Commit) -> rusqlite::Result<()> {
         let syncs = commit == Commit::Sync;
         if syncs != self.syncs {
-            let mode = if syncs { "PRAGMA synchronous = FULL" } else { "PRAGMA synchronous = NORMAL" };
-            execute(&self.db, mode)?;
+            // Never a kept statement: SQLite obeys this one when it is prepared, not when it runs.
+            self.db.pragma_update(None, "synchronous", if syncs { "FULL" } else { "NORMAL" })?;
             self.syncs = syncs;
         }
         execute(&self.db, "BEGIN IMMEDIATE")
@@ -306,4 +306,29 @@ pub(super) fn wal_path(file: &Path) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push("-wal");
     name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_may_wait_for_its_sync_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("jobs.db");
+        let db = Connection::open(&file).unwrap();
+        db.execute_batch(schema::PRAGMAS).unwrap();
+        db.execute_batch(schema::TABLES).unwrap();
+        let state = State::load(&db).unwrap();
+        let (hub, reserve) = (Arc::new(Hub::new()), Reserve::open(dir.path()));
+        let mut writer = Writer::new(db, file, state, Clock::system(), hub, reserve);
+        let mode = |writer: &Writer| writer.db.pragma_query_value(None, "synchronous", |row| row.get(0));
+        for _ in 0..3 {
+            for (commit, level) in [(Commit::SyncLater, 1), (Commit::Sync, 2)] {
+                writer.begin(commit).unwrap();
+                assert_eq!(mode(&writer), Ok::<u8, _>(level));
+                execute(&writer.db, "COMMIT").unwrap();
+            }
+        }
+    }
 }
