@@ -105,7 +105,7 @@ async fn serves_and_leaves_nothing_behind(broker: &str) {
     for name in all(broker) {
         assert!(named.contains(&name), "{line}");
     }
-    answers(&cluster, "水位多高时不能启动水轮？", "水").await;
+    answers(&cluster, "如何紧急停机？", "拉下楼梯旁的红色拉杆").await;
     answers(&cluster, "How do I add my own documents?", "millhand ingest").await;
     assert!(all(broker).len() <= processes_of(&folder).len(), "{:#?}", processes_of(&folder));
 
