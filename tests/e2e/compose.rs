@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use millhand_tests::server::binary;
 
@@ -49,22 +50,17 @@ fn checked(text: &str) -> Result<Value, String> {
     Ok(serde_json::from_slice(&output.stdout).unwrap())
 }
 
-/// Both files as one.
-fn services() -> HashMap<String, Value> {
-    let (servers, product) = (checked(&read("services.yaml")).unwrap(), checked(&read("millhand.yaml")).unwrap());
-    assert_eq!(product["include"], serde_json::json!(["services.yaml"]));
-    let services = [servers, product].into_iter().flat_map(|file| {
-        let services = file["services"].as_object().unwrap().clone();
-        services.into_iter().collect::<Vec<_>>()
-    });
-    services.collect()
-}
-
-/// All that the two files declare under `key`: `networks`, `volumes`.
-fn declared(key: &str) -> Vec<String> {
+/// Both files; the second includes the first.
+static FILES: LazyLock<[Value; 2]> = LazyLock::new(|| {
     let files = ["services.yaml", "millhand.yaml"].map(|name| checked(&read(name)).unwrap());
-    let names = files.iter().filter_map(|file| file[key].as_object()).flat_map(|all| all.keys().cloned());
-    names.collect()
+    assert_eq!(files[1]["include"], json!(["services.yaml"]));
+    files
+});
+
+/// All that the two files declare under `key`: `services`, `networks`, `volumes`.
+fn declared(key: &str) -> HashMap<String, Value> {
+    let all = FILES.iter().filter_map(|file| file[key].as_object()).flatten();
+    all.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 fn strings(value: &Value) -> Vec<String> {
@@ -93,7 +89,7 @@ fn the_schema_refuses_what_compose_would_refuse() {
 
 #[test]
 fn every_name_means_something_that_is_there() {
-    let services = services();
+    let services = declared("services");
     let (networks, volumes) = (declared("networks"), declared("volumes"));
     for (name, service) in &services {
         let profiles = strings(&service["profiles"]);
@@ -113,19 +109,19 @@ fn every_name_means_something_that_is_there() {
             }
         }
         for network in strings(&service["networks"]) {
-            assert!(networks.contains(&network), "{name} is on {network}, which is not there");
+            assert!(networks.contains_key(&network), "{name} is on {network}, which is not there");
         }
         for volume in strings(&service["volumes"]) {
             let source = volume.split(':').next().unwrap();
             let there = match source.strip_prefix("./") {
                 Some(path) => Path::new(FOLDER).join(path).exists(),
-                None => volumes.contains(&source.to_owned()),
+                None => volumes.contains_key(source),
             };
             assert!(there, "{name} mounts {source}, which is not there");
         }
     }
     for broker in BROKERS {
-        assert_eq!(services[broker]["profiles"], serde_json::json!([broker]));
+        assert_eq!(services[broker]["profiles"], json!([broker]));
         let environment = read(&format!("{broker}.env"));
         assert!(environment.contains(&format!("MILLHAND_BROKER__KIND={broker}\n")), "{environment}");
         assert!(environment.contains(&format!("{broker}:")), "its address is the service's name: {environment}");
@@ -140,7 +136,7 @@ fn every_name_means_something_that_is_there() {
 
 #[test]
 fn only_nginx_can_be_reached_and_only_from_this_machine() {
-    for (name, service) in services() {
+    for (name, service) in declared("services") {
         let ports = strings(&service["ports"]);
         assert_eq!(ports.len(), usize::from(name == "nginx"), "{name}: {ports:?}");
         assert!(ports.iter().all(|port| port.starts_with("127.0.0.1:")), "{ports:?}");
@@ -152,8 +148,7 @@ fn only_nginx_can_be_reached_and_only_from_this_machine() {
             assert!(name.starts_with("api-"), "{name}");
         }
     }
-    let networks = checked(&read("services.yaml")).unwrap()["networks"].clone();
-    assert_eq!(networks["servers"]["internal"], true);
+    assert_eq!(declared("networks")["servers"]["internal"], true);
 }
 
 /// `45s`, `1m30s` → how long.
@@ -185,7 +180,7 @@ fn environment(service: &Value, broker: &str) -> HashMap<String, String> {
 
 #[test]
 fn the_binary_takes_every_key_and_has_time_to_stop() {
-    for (name, service) in services().iter().filter(|(name, service)| is_ours(service) && *name != "sample") {
+    for (name, service) in declared("services").iter().filter(|(name, service)| is_ours(service) && *name != "sample") {
         for broker in SERVED {
             let environment = environment(service, broker);
             let mut check = Command::new(binary());
