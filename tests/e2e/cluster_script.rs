@@ -115,14 +115,20 @@ async fn serves_and_leaves_nothing_behind(broker: &str) {
 
     // On the same folder, with all that was in it.
     let cluster = Cluster::start(broker, &folder).await;
-    assert_eq!(cluster.client.get("/v1/jobs?status=completed").await.json()["data"].as_array().unwrap().len(), 3);
+    assert_eq!(
+        cluster.client.get("/v1/jobs?status=completed").await.json()["data"].as_array().unwrap().len(),
+        3
+    );
     answers(&cluster, "How do I add my own documents?", "millhand ingest").await;
     let (code, said) = cluster.end_by(Signal::INT).await;
     assert_eq!(code, Some(0), "{said}");
     assert_eq!(processes_of(&folder), Vec::<String>::new(), "{said}");
     for name in ["api-1", "api-2", "worker-1", "worker-2", "worker-3"] {
         let log = fs::read_to_string(folder.join(name).with_extension("log")).unwrap();
-        assert!(log.trim_end().lines().last().unwrap().contains("\"stopped\""), "{name} ended in order: {log}");
+        assert!(
+            log.trim_end().lines().last().unwrap().contains("\"stopped\""),
+            "{name} ended in order: {log}"
+        );
     }
 }
 

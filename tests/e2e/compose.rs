@@ -94,14 +94,20 @@ fn every_name_means_something_that_is_there() {
     for (name, service) in &services {
         let profiles = strings(&service["profiles"]);
         for (wanted, how) in service["depends_on"].as_object().into_iter().flatten() {
-            let Some(other) = services.get(wanted) else { panic!("{name} depends on {wanted}, which is not there") };
+            let Some(other) = services.get(wanted) else {
+                panic!("{name} depends on {wanted}, which is not there")
+            };
             let theirs = strings(&other["profiles"]);
             let optional = how["required"] == false;
-            assert!(theirs.is_empty() || optional || theirs == profiles, "{name} needs {wanted} of another profile");
+            assert!(
+                theirs.is_empty() || optional || theirs == profiles,
+                "{name} needs {wanted} of another profile"
+            );
             match how["condition"].as_str().unwrap() {
                 // Of ours, the Dockerfile has one.
                 "service_healthy" => assert!(
-                    (other["healthcheck"]["test"].is_array() || is_ours(other)) && other["healthcheck"]["disable"] != true,
+                    (other["healthcheck"]["test"].is_array() || is_ours(other))
+                        && other["healthcheck"]["disable"] != true,
                     "nobody knows whether {wanted} is healthy"
                 ),
                 "service_completed_successfully" => assert_eq!(other["restart"], "no", "{wanted} never ends"),
@@ -124,7 +130,10 @@ fn every_name_means_something_that_is_there() {
         assert_eq!(services[broker]["profiles"], json!([broker]));
         let environment = read(&format!("{broker}.env"));
         assert!(environment.contains(&format!("MILLHAND_BROKER__KIND={broker}\n")), "{environment}");
-        assert!(environment.contains(&format!("{broker}:")), "its address is the service's name: {environment}");
+        assert!(
+            environment.contains(&format!("{broker}:")),
+            "its address is the service's name: {environment}"
+        );
     }
     let servers = read("nginx/servers.conf");
     for api in ["api-1", "api-2"] {
@@ -142,7 +151,11 @@ fn only_nginx_can_be_reached_and_only_from_this_machine() {
         assert!(ports.iter().all(|port| port.starts_with("127.0.0.1:")), "{ports:?}");
         assert!(service["network_mode"].is_null() && service["privileged"].is_null(), "{name}");
         if is_ours(&service) || name == "nginx" {
-            assert_eq!((&service["read_only"], &service["cap_drop"][0]), (&Value::Bool(true), &"ALL".into()), "{name}");
+            assert_eq!(
+                (&service["read_only"], &service["cap_drop"][0]),
+                (&Value::Bool(true), &"ALL".into()),
+                "{name}"
+            );
         }
         if strings(&service["command"]).contains(&"--insecure".to_owned()) {
             assert!(name.starts_with("api-"), "{name}");
@@ -170,17 +183,24 @@ fn environment(service: &Value, broker: &str) -> HashMap<String, String> {
     let file = strings(&service["env_file"]).remove(0);
     assert!(file.starts_with("${COMPOSE_PROFILES:?") && file.ends_with("}.env"), "{file}");
     let lines = read(&format!("{broker}.env"));
-    let lines = lines.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('=')).map(|(key, value)| (key, value.to_owned()));
+    let lines = lines
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split_once('='))
+        .map(|(key, value)| (key, value.to_owned()));
     let own = service["environment"].as_object().unwrap().iter();
     let own = own.map(|(key, value)| (key.as_str(), value.as_str().unwrap().to_owned()));
     // `${NAME:-}` with nothing set.
-    let plain = |value: String| if value.starts_with("${") && value.ends_with(":-}") { String::new() } else { value };
+    let plain =
+        |value: String| if value.starts_with("${") && value.ends_with(":-}") { String::new() } else { value };
     lines.chain(own).map(|(key, value)| (key.to_owned(), plain(value))).collect()
 }
 
 #[test]
 fn the_binary_takes_every_key_and_has_time_to_stop() {
-    for (name, service) in declared("services").iter().filter(|(name, service)| is_ours(service) && *name != "sample") {
+    for (name, service) in
+        declared("services").iter().filter(|(name, service)| is_ours(service) && *name != "sample")
+    {
         for broker in SERVED {
             let environment = environment(service, broker);
             let mut check = Command::new(binary());
@@ -201,7 +221,10 @@ fn the_binary_takes_every_key_and_has_time_to_stop() {
 fn the_image_is_built_from_what_is_there_and_does_not_run_as_root() {
     let (dockerfile, root) = (read("Dockerfile"), PathBuf::from(FOLDER).join(".."));
     let ignored = read("Dockerfile.dockerignore");
-    let copies = dockerfile.lines().filter_map(|line| line.strip_prefix("COPY ")).filter(|copy| !copy.starts_with("--from"));
+    let copies = dockerfile
+        .lines()
+        .filter_map(|line| line.strip_prefix("COPY "))
+        .filter(|copy| !copy.starts_with("--from"));
     let mut copied = Vec::new();
     for copy in copies {
         let mut sources: Vec<&str> = copy.split_whitespace().collect();
@@ -209,7 +232,10 @@ fn the_image_is_built_from_what_is_there_and_does_not_run_as_root() {
         for source in sources {
             assert!(root.join(source).exists(), "{source} is not there");
             let top = source.split('/').next().unwrap();
-            assert!(ignored.lines().any(|line| line == format!("!{top}")), "{source} is kept out of the context");
+            assert!(
+                ignored.lines().any(|line| line == format!("!{top}")),
+                "{source} is kept out of the context"
+            );
             copied.push(source.to_owned());
         }
     }

@@ -81,8 +81,10 @@ async fn streams_go_on_through_the_other_ingress_and_the_killed_one_comes_back()
         for job in &jobs {
             assert_eq!(second.client.job(job).await["status"], "in_progress");
         }
-        let (here, there) =
-            (first.metric("millhand_api_stream_readers").await, second.metric("millhand_api_stream_readers").await);
+        let (here, there) = (
+            first.metric("millhand_api_stream_readers").await,
+            second.metric("millhand_api_stream_readers").await,
+        );
         let back = api.clone().at(&first.url);
         first.kill9().await;
         // What had not reached it goes to the other one, with a key or without.
@@ -249,7 +251,10 @@ async fn an_ingress_is_told_who_asks_and_large_bodies_stay_outside() {
         let told = client.send(client.request("POST", path).body(large.clone())).await.unwrap();
         assert_eq!(told.status, status, "{path}: {}", told.text);
         if status == 413 {
-            assert_eq!((told.json()["code"].as_str(), &told.json()["retryable"]), (Some("too_large"), &json!(false)));
+            assert_eq!(
+                (told.json()["code"].as_str(), &told.json()["retryable"]),
+                (Some("too_large"), &json!(false))
+            );
         }
     }
     assert_eq!(first.seen().await + second.seen().await, 2, "the one that is too large never got there");
