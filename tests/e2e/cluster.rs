@@ -15,7 +15,7 @@ use millhand_tests::servers::{Kafka, Postgres, Redis};
 use millhand_tests::{Launch, Provider, wait_for};
 
 /// The servers, and how processes are told of them.
-struct Cluster {
+pub(crate) struct Cluster {
     redis: Redis,
     kafka: Kafka,
     /// It runs as long as somebody holds it.
@@ -24,7 +24,7 @@ struct Cluster {
 }
 
 impl Cluster {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let (redis, kafka, postgres) = futures::join!(Redis::start(), Kafka::start(), Postgres::shared());
         let database = postgres.new_database().await;
         let cluster = Self { redis, kafka, _postgres: postgres, database };
@@ -37,7 +37,7 @@ impl Cluster {
         cluster
     }
 
-    fn launch(&self, role: &'static str) -> Launch {
+    pub(crate) fn launch(&self, role: &'static str) -> Launch {
         Launch::shared(role)
             .env("MILLHAND_BROKER__KIND", "kafka")
             .env("MILLHAND_BROKER__URL", self.kafka.servers())

@@ -5,6 +5,8 @@
 mod accepted;
 mod backup;
 mod cluster;
+mod cluster_script;
+mod compose;
 mod crash;
 mod damage;
 mod deadlines;
@@ -16,6 +18,7 @@ mod history;
 mod ingress_is_stateless;
 mod meaning;
 mod newcomer;
+mod nginx;
 mod poison;
 mod provider;
 mod retries;
