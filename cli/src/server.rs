@@ -28,7 +28,9 @@ use tracing_subscriber::EnvFilter;
 
 /// JSON lines on standard error; `RUST_LOG` chooses.
 pub(crate) fn start_logs() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,tantivy=warn"));
+    // lapin logs each error that it also returns.
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,tantivy=warn,lapin=off"));
     tracing_subscriber::fmt()
         .json()
         .flatten_event(true)

@@ -4,9 +4,11 @@
 mod kafka;
 mod postgres;
 mod process;
+mod rabbitmq;
 mod redis;
 
 pub use kafka::Kafka;
 pub use postgres::Postgres;
 pub use process::{Process, free_port};
+pub use rabbitmq::RabbitMq;
 pub use redis::{Redis, RedisCluster};
