@@ -66,7 +66,8 @@ fn broker(broker: &BrokerConfig) -> Result<(), ConfigError> {
     }
     match &broker.name {
         Some(_) if broker.kind == BrokerKind::Embedded => Err(ConfigError::Rule(
-            "`broker.name` is set, but this broker has no queues to name: remove it, or set `broker.kind`".to_owned(),
+            "`broker.name` is set, but this broker has no queues to name: remove it, or set `broker.kind`"
+                .to_owned(),
         )),
         // Kafka takes no other characters, and no longer names.
         Some(name)
@@ -75,7 +76,8 @@ fn broker(broker: &BrokerConfig) -> Result<(), ConfigError> {
                 || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)) =>
         {
             Err(ConfigError::Rule(
-                "`broker.name` is 1-200 characters of a-z, A-Z, 0-9, `.`, `_` and `-`: choose another".to_owned(),
+                "`broker.name` is 1-200 characters of a-z, A-Z, 0-9, `.`, `_` and `-`: choose another"
+                    .to_owned(),
             ))
         }
         _ => Ok(()),

@@ -34,12 +34,8 @@ impl RabbitMq {
     ///
     /// When RabbitMQ is not installed (`./tests/run` does it) or does not start.
     pub async fn start() -> Self {
-        let ports = Ports {
-            amqp: free_port(),
-            amqps: free_port(),
-            between_nodes: free_port(),
-            names: free_port(),
-        };
+        let ports =
+            Ports { amqp: free_port(), amqps: free_port(), between_nodes: free_port(), names: free_port() };
         // Were there none, the node would start one that outlives it.
         let folder = tempfile::tempdir().expect("a folder for the name service");
         let mut names = Process::start("epmd", folder, |_| {

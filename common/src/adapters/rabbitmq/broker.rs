@@ -35,11 +35,7 @@ pub struct RabbitConfig {
 impl fmt::Debug for RabbitConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { url: _, name, slots } = self;
-        f.debug_struct("RabbitConfig")
-            .field("url", &"***")
-            .field("name", name)
-            .field("slots", slots)
-            .finish()
+        f.debug_struct("RabbitConfig").field("url", &"***").field("name", name).field("slots", slots).finish()
     }
 }
 
@@ -65,7 +61,8 @@ impl RabbitBroker {
         let address = Arc::new(Address::parse(&config.url)?);
         let topology = Arc::new(Topology::new(config.name));
         let open = |role| Link::open(role, Arc::clone(&address), Arc::clone(&topology));
-        let (publishing, consuming) = futures::future::try_join(open("publishing"), open("consuming")).await?;
+        let (publishing, consuming) =
+            futures::future::try_join(open("publishing"), open("consuming")).await?;
         let lanes = Lane::ALL.map(|lane| Arc::new(LaneConsumer::new(topology.queue(lane), config.slots)));
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&publishing).keep());

@@ -15,7 +15,7 @@ use lapin::{Acker, Channel, Consumer};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::link::{Line, Link, wait_before};
+use super::link::{GOOD, Line, Link, wait_before};
 use super::reason;
 use crate::model::Hint;
 use crate::ports::{BrokerError, Delivery, Settle};
@@ -123,7 +123,7 @@ impl LaneConsumer {
             if line.conn.status().connected() {
                 tracing::warn!(queue = %self.queue, %reason, "a consumer ended and is made anew");
             }
-            if started.elapsed() >= TIMEOUT {
+            if started.elapsed() >= GOOD {
                 attempt = 0;
             }
             tokio::time::sleep(wait_before(attempt, fastrand::f64())).await;

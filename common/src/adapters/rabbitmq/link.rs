@@ -14,8 +14,8 @@ use crate::ports::BrokerError;
 /// Ceiling of the first wait before connecting again; it doubles up to [`MAX_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const MAX_WAIT: Duration = Duration::from_secs(5);
-/// A connection that lived this long was a good one: the next wait is a short one again.
-const GOOD: Duration = Duration::from_secs(5);
+/// What lived this long was a good one: the next wait is a short one again.
+pub(super) const GOOD: Duration = Duration::from_secs(5);
 /// lapin tells of most ends, but not of a polite one.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 const DECLARE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -46,14 +46,15 @@ impl Link {
         let line = watch::Sender::new(Err("not connected yet".to_owned()));
         let link = Self { role, address, topology, line };
         let first = link.connect().await?;
-        link.line.send_replace(Ok(first));
+        link.now_is(Ok(first));
         Ok(Arc::new(link))
     }
 
     async fn connect(&self) -> Result<Line, BrokerError> {
         let (conn, version) = self.address.connect(self.role).await?;
         let declared = tokio::time::timeout(DECLARE_TIMEOUT, self.topology.declare(&conn, version)).await;
-        declared.map_err(|_| BrokerError::Unreachable("RabbitMQ does not declare queues in time".to_owned()))??;
+        declared
+            .map_err(|_| BrokerError::Unreachable("RabbitMQ does not declare queues in time".to_owned()))??;
         Ok(Line { conn: Arc::new(conn), version })
     }
 
@@ -78,6 +79,10 @@ impl Link {
         }
     }
 
+    fn now_is(&self, line: Result<Line, String>) {
+        let _earlier = self.line.send_replace(line);
+    }
+
     /// Declares the queues again: one was found missing.
     pub(super) async fn declare(&self, line: &Line) -> Result<(), BrokerError> {
         self.topology.declare(&line.conn, line.version).await
@@ -90,12 +95,12 @@ impl Link {
             let since = Instant::now();
             let lost = self.lost().await;
             tracing::warn!(role = self.role, reason = %lost, "RabbitMQ is away");
-            self.line.send_replace(Err(lost.clone()));
+            self.now_is(Err(lost.clone()));
             if since.elapsed() >= GOOD {
                 attempt = 0;
             }
             let line = self.again(lost, &mut attempt).await;
-            self.line.send_replace(Ok(line));
+            self.now_is(Ok(line));
             tracing::info!(role = self.role, "RabbitMQ is back");
         }
     }
@@ -106,7 +111,8 @@ impl Link {
         let mut events = line.conn.events_listener();
         let mut why = "the connection ended".to_owned();
         while is_up(&line) {
-            if let Ok(Some(lapin::Event::Error(err))) = tokio::time::timeout(LOOK_EVERY, next(&mut events)).await
+            if let Ok(Some(lapin::Event::Error(err))) =
+                tokio::time::timeout(LOOK_EVERY, next(&mut events)).await
             {
                 // A channel's end is one of these too.
                 why = super::reason(&err);
@@ -134,7 +140,7 @@ impl Link {
                 }
             };
             if reason != known {
-                self.line.send_replace(Err(reason.clone()));
+                self.now_is(Err(reason.clone()));
                 known = reason;
             }
         }

@@ -66,7 +66,9 @@ impl Publisher {
             }
             Err(Failed::Unroutable) => {
                 self.link.declare(&line).await?;
-                Err(BrokerError::Unreachable("a queue was missing in RabbitMQ, and is declared again".to_owned()))
+                Err(BrokerError::Unreachable(
+                    "a queue was missing in RabbitMQ, and is declared again".to_owned(),
+                ))
             }
             Err(Failed::Other(err)) => Err(err),
         }
