@@ -100,6 +100,33 @@ async fn a_deleted_queue_is_made_and_consumed_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_that_the_server_forgot_is_made_again() {
+    let node = shared().await;
+    let config = alone(node.url(), 2);
+    let broker = connect(&config).await;
+    let forget = async {
+        let queue = format!("{}.interactive", config.name);
+        let forget = format!(
+            "{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"/\">>, queue, <<\"{queue}\">>)), \
+             [ra:process_command(amqqueue:get_pid(Q), \
+              rabbit_fifo:make_checkout({{element(2, C), element(1, C)}}, cancel, #{{}})) \
+              || C <- rabbit_amqqueue:consumers(Q)]."
+        );
+        wait_for("it to be forgotten", async || {
+            node.ctl(&["eval", &forget]).await.contains("ok").then_some(())
+        })
+        .await;
+        let sent = hints(1);
+        broker.publish(&sent).await.unwrap();
+        sent
+    };
+    let (next, sent) = futures::future::join(receive(&broker, Lane::Interactive), forget).await;
+    assert_eq!(next.hint, sent[0]);
+    next.ack().await.unwrap();
+    slots_hold(&broker, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_that_is_no_hint_is_taken_out_and_skipped() {
     let config = alone(shared().await.url(), 1);
     let broker = connect(&config).await;

@@ -9,8 +9,9 @@ use futures::{FutureExt, StreamExt};
 use lapin::message::Delivery as Message;
 use lapin::options::{
     BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
+    QueueDeclareOptions,
 };
-use lapin::types::{FieldTable, ShortString};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Acker, Channel, Consumer};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -23,6 +24,9 @@ use crate::telemetry;
 
 /// How long hints that nobody asks for are kept: due work has taken the slots that they were for.
 const HOLD: Duration = Duration::from_millis(100);
+/// A consumer that a server has forgotten is not told so: it is found when it was sent nothing between two
+/// looks at a queue that holds something.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Longest wait for an answer of the server, and for an ack to be sent.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -138,27 +142,53 @@ impl LaneConsumer {
         let channel = asked(line.conn.create_channel()).await?;
         asked(channel.basic_qos(self.prefetch, BasicQosOptions::default())).await?;
         loop {
+            let options = BasicConsumeOptions::default();
             let consuming = channel.basic_consume(
                 self.queue.clone(),
                 ShortString::default(),
-                BasicConsumeOptions::default(),
-                FieldTable::default(),
+                options,
+                cancelled_for_good(),
             );
             let mut consumer = asked(consuming).await?;
-            loop {
-                // Cancel-safe: a stream's `next` hands out or keeps; `surplus` only waits.
-                tokio::select! {
-                    sent = consumer.next() => match sent {
-                        Some(Ok(message)) => self.take(message),
-                        Some(Err(err)) => return Err(reason(&err)),
-                        None => return Ok(()),
-                    },
-                    () = self.surplus() => break,
-                }
+            if !self.take_until_surplus(&channel, &mut consumer).await? {
+                return Ok(());
             }
             self.pause(&channel, &mut consumer).await?;
             self.until_asked().await;
         }
+    }
+
+    /// Takes what is sent: true when nobody asks for it, false when the server has cancelled the consumer.
+    async fn take_until_surplus(&self, channel: &Channel, consumer: &mut Consumer) -> Result<bool, String> {
+        let (mut look_at, mut waited) = (Instant::now() + LOOK_EVERY, false);
+        loop {
+            // Cancel-safe: a stream's `next` hands out or keeps; the others only wait.
+            tokio::select! {
+                sent = consumer.next() => match sent {
+                    Some(Ok(message)) => {
+                        self.take(message);
+                        waited = false;
+                    }
+                    Some(Err(err)) => return Err(reason(&err)),
+                    None => return Ok(false),
+                },
+                () = self.surplus() => return Ok(true),
+                () = tokio::time::sleep_until(look_at) => {
+                    let waits = self.is_missing_out(channel).await?;
+                    if waits && waited {
+                        return Err("hints wait, a slot is free, and none is sent".to_owned());
+                    }
+                    (look_at, waited) = (Instant::now() + LOOK_EVERY, waits);
+                }
+            }
+        }
+    }
+
+    /// Whether hints wait in the queue and a receiver waits here. A queue that is gone is an error.
+    async fn is_missing_out(&self, channel: &Channel) -> Result<bool, String> {
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let queue = asked(channel.queue_declare(self.queue.clone(), options, FieldTable::default())).await?;
+        Ok(queue.message_count() > 0 && self.state().asked > 0)
     }
 
     /// Stops the flow and gives back what nobody asked for. Hints that are in hand stay in hand.
@@ -260,6 +290,14 @@ impl Settle for Lent {
 fn give_back(acker: &Acker) {
     let options = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
     let _sent = acker.nack(options).now_or_never();
+}
+
+/// Without this, RabbitMQ 3.10 moves the consumer of a deleted queue to the next one of that name, and
+/// keeps from it what it takes for messages that it has had.
+fn cancelled_for_good() -> FieldTable {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-cancel-on-ha-failover".into(), AMQPValue::Boolean(true));
+    arguments
 }
 
 async fn asked<T>(answer: impl Future<Output = lapin::Result<T>>) -> Result<T, String> {
