@@ -8,9 +8,23 @@ check:
 test *NAMES:
     ./tests/run {{NAMES}}
 
-# The whole system on its embedded default.
-up *ARGS:
+# The whole system in one process, on its embedded default.
+run *ARGS:
     cargo run --release -- up {{ARGS}}
+
+# A cluster of plain processes on loopback, until Ctrl-C: `just cluster rabbitmq --port 8000`.
+cluster *ARGS:
+    cargo build --release --locked
+    compose/cluster {{ARGS}}
+
+# The cluster in containers: `just up rabbitmq --scale worker=5`.
+up broker="rabbitmq" *ARGS:
+    COMPOSE_PROFILES={{broker}} docker compose -f compose/millhand.yaml up --build --detach --wait {{ARGS}}
+    COMPOSE_PROFILES={{broker}} docker compose -f compose/millhand.yaml run --rm --no-deps sample
+
+# Stops it, whichever broker it has; `just down --volumes` drops what it kept.
+down *ARGS:
+    COMPOSE_PROFILES=kafka docker compose -f compose/millhand.yaml --profile '*' down {{ARGS}}
 
 fmt:
     cargo fmt --all

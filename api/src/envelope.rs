@@ -7,7 +7,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
-use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use millhand_common::telemetry;
 use tracing::Instrument;
 use uuid::Uuid;
@@ -22,12 +22,15 @@ pub(crate) struct Whole;
 /// All headers of one request. hyper's own limit bounds what it reads at a time, not what it takes.
 const MAX_HEADER_BYTES: usize = 64 * 1024;
 
+/// A request id given to us; a longer one is replaced by our own.
+const MAX_ID_BYTES: usize = 64;
+
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Runs the rest of the stack; what comes out is always whole: an error has a problem body, a panic
 /// is a 500, and every answer carries `x-request-id`.
 pub(crate) async fn wrap(State(drain): State<Drain>, request: Request, next: Next) -> Response {
-    let id = Uuid::new_v4().to_string();
+    let id = given_id(request.headers()).unwrap_or_else(|| Uuid::new_v4().to_string());
     let method = method_label(request.method());
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
     let span =
@@ -55,6 +58,13 @@ pub(crate) async fn wrap(State(drain): State<Drain>, request: Request, next: Nex
         "status" => status.as_str().to_owned())
     .increment(1);
     response
+}
+
+/// The id that whatever stands before us has given the request, so that both logs name it alike.
+fn given_id(headers: &HeaderMap) -> Option<String> {
+    let id = headers.get(REQUEST_ID)?.to_str().ok()?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    ((1..=MAX_ID_BYTES).contains(&id.len()) && id.bytes().all(plain)).then(|| id.to_owned())
 }
 
 async fn run(request: Request, next: Next) -> Response {
@@ -108,5 +118,26 @@ fn method_label(method: &Method) -> &'static str {
         "HEAD" => "HEAD",
         "OPTIONS" => "OPTIONS",
         _ => "OTHER",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_given_id_is_taken_when_it_is_plain() {
+        let given = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(REQUEST_ID, text.parse().unwrap());
+            given_id(&headers)
+        };
+        for id in ["b7ad6b7169203331", "a", "018f-2c_X"] {
+            assert_eq!(given(id).as_deref(), Some(id));
+        }
+        for id in ["", "a b", "a\"b", "a,b", &"x".repeat(65)] {
+            assert_eq!(given(id), None, "{id}");
+        }
+        assert_eq!(given_id(&HeaderMap::new()), None);
     }
 }

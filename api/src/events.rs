@@ -127,6 +127,19 @@ fn accepts_sse(headers: &HeaderMap) -> bool {
         .any(|range| range.split(';').next().unwrap_or("").trim().eq_ignore_ascii_case("text/event-stream"))
 }
 
+/// A page of the events after `after`, unless that is no place in the log.
+fn checked(page: LogPage, after: u64) -> Result<LogPage, ApiError> {
+    if page.last_seq < after {
+        let detail = format!("The log ends at {}: the cursor is beyond it.", page.last_seq);
+        return Err(ApiError::conflict("cursor_ahead", detail));
+    }
+    if after < page.trimmed_to && after < page.last_seq {
+        let detail = format!("Events up to {} are no longer held; the job itself is.", page.trimmed_to);
+        return Err(ApiError::gone(detail));
+    }
+    Ok(page)
+}
+
 impl ApiInner {
     /// A part of the log, or why `after` is no place in it.
     async fn log_page(
@@ -136,20 +149,11 @@ impl ApiInner {
         after: u64,
         limit: usize,
     ) -> Result<LogPage, ApiError> {
-        let page = match ask(self.ports.reader.log(tenant, id, after, limit)).await? {
-            Lookup::Found(page) => page,
-            Lookup::Gone => return Err(ApiError::gone("The job is no longer kept.")),
-            Lookup::Unknown => return Err(ApiError::job_not_found()),
-        };
-        if page.last_seq < after {
-            let detail = format!("The log ends at {}: the cursor is beyond it.", page.last_seq);
-            return Err(ApiError::conflict("cursor_ahead", detail));
+        match ask(self.ports.reader.log(tenant, id, after, limit)).await? {
+            Lookup::Found(page) => checked(page, after),
+            Lookup::Gone => Err(ApiError::gone("The job is no longer kept.")),
+            Lookup::Unknown => Err(ApiError::job_not_found()),
         }
-        if after < page.trimmed_to && after < page.last_seq {
-            let detail = format!("Events up to {} are no longer held; the job itself is.", page.trimmed_to);
-            return Err(ApiError::gone(detail));
-        }
-        Ok(page)
     }
 
     /// A stream of the events after `after`; `None` when nothing will follow.
@@ -161,8 +165,11 @@ impl ApiInner {
         transport: &'static str,
     ) -> Result<Option<Feed>, ApiError> {
         // Before reading, so that nothing falls between the two.
-        let subscription = ask(self.ports.reader.subscribe(tenant, id)).await?;
-        let page = self.log_page(tenant, id, after, PAGE).await?;
+        let mut subscription = ask(self.ports.reader.subscribe(tenant, id, after)).await?;
+        let page = match subscription.take_log() {
+            Some(page) => checked(page, after)?,
+            None => self.log_page(tenant, id, after, PAGE).await?,
+        };
         if page.sealed && page.last_seq == after {
             return Ok(None);
         }

@@ -144,15 +144,17 @@ impl ApiInner {
                 format!("Agent `{}` uses no documents: leave out `collection` and `filter`.", agent.name);
             return Err(ApiError::invalid(detail));
         }
+        let id = JobId::new();
         let conversation_id = match body.conversation_id {
             Some(text) => text.parse().map_err(|_| conversation_not_found())?,
-            None => ConversationId::new(),
+            // The same number: it tells that the job is the first.
+            None => ConversationId::from_uuid(id.uuid()),
         };
         if let Some(names) = &collection {
             self.check_collections(&caller.tenant, names.as_slice()).await?;
         }
         Ok(JobSpec {
-            id: JobId::new(),
+            id,
             tenant: caller.tenant.clone(),
             input: JobInput::Chat { messages },
             agent: agent.name.clone(),

@@ -40,7 +40,7 @@ impl ApiInner {
     async fn ended(&self, tenant: &TenantId, id: JobId) -> Result<Job, ApiError> {
         loop {
             // Subscribe before looking, so that the end cannot fall between the two.
-            let mut news = ask(self.ports.reader.subscribe(tenant, id)).await?;
+            let mut news = ask(self.ports.reader.subscribe(tenant, id, u64::MAX)).await?;
             loop {
                 let job = self.job(tenant, id).await?;
                 if job.status.is_terminal() {

@@ -6,4 +6,5 @@ mod ending;
 pub mod kafka;
 pub mod local;
 pub mod pgvector;
+pub mod rabbitmq;
 pub mod redis;

@@ -55,8 +55,8 @@ impl Follower {
         }
     }
 
-    /// A follower that goes on from a `page` of up to [`PAGE`] events after `after`. The page was asked for after
-    /// `subscription` began, so that nothing falls between the two.
+    /// A follower that goes on from a `page` of the events after `after`, [`PAGE`] of them if there are more. It
+    /// was asked for after `subscription` began, or came with it, so that nothing falls between the two.
     #[must_use]
     pub fn from_page(
         reader: Arc<dyn JobReader>,
@@ -108,14 +108,20 @@ impl Follower {
     }
 
     async fn read(&mut self) -> Result<(), FollowError> {
+        let mut at_hand = None;
         if self.subscription.is_none() {
             // Before reading, so that nothing falls between the two.
-            self.subscription = Some(self.reader.subscribe(&self.tenant, self.job).await?);
+            let mut subscription = self.reader.subscribe(&self.tenant, self.job, self.seen).await?;
+            at_hand = subscription.take_log();
+            self.subscription = Some(subscription);
         }
-        let page = match self.reader.log(&self.tenant, self.job, self.seen, PAGE).await? {
-            Lookup::Found(page) => page,
-            Lookup::Gone => return Err(FollowError::Gone),
-            Lookup::Unknown => return Err(FollowError::Unknown),
+        let page = match at_hand {
+            Some(page) => page,
+            None => match self.reader.log(&self.tenant, self.job, self.seen, PAGE).await? {
+                Lookup::Found(page) => page,
+                Lookup::Gone => return Err(FollowError::Gone),
+                Lookup::Unknown => return Err(FollowError::Unknown),
+            },
         };
         if self.seen > page.last_seq {
             return Err(FollowError::Ahead { last_seq: page.last_seq });

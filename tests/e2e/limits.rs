@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use millhand_tests::log::check_log;
-use millhand_tests::servers::{Kafka, Redis};
+use millhand_tests::servers::{Kafka, RabbitMq, Redis};
 use millhand_tests::{Call, Client, Launch, Provider, Server, wait_for};
 use rustix::process::Signal;
 
@@ -50,11 +50,6 @@ async fn submit_all(client: &Client) -> Vec<String> {
 /// quota used. Stragglers do not count: a dead worker's last jobs come up when everything else is done.
 async fn check_ledger(provider: &Provider, lost_calls: u64) {
     let ledger = provider.ledger().await;
-    let mut seconds = vec![0; 80];
-    for call in provider.calls().await {
-        seconds[usize::try_from(call.at_ms / 1000).unwrap().min(79)] += 1;
-    }
-    println!("calls in each second: {seconds:?}");
     println!("{:.1} % of the quota used, {} refused", used(provider).await, ledger["totals"]["limited"]);
     assert_eq!(ledger["totals"]["limited"], 0, "{}", ledger["totals"]);
     assert_eq!(ledger["limits"][0]["overdrawn"], 0, "{}", ledger["limits"]);
@@ -99,21 +94,36 @@ async fn check_slots(worker: &Server, slots: u32, since: Instant) {
     assert_eq!(worker.metric("millhand_limiter_refusals_total").await, 0.0);
 }
 
+/// Two kinds of queue, so that pulling is gated on both.
+enum Queue {
+    Kafka(Kafka),
+    RabbitMq(RabbitMq),
+}
+
 struct Cluster {
     redis: Redis,
-    kafka: Kafka,
+    queue: Queue,
 }
 
 impl Cluster {
-    async fn start() -> Self {
+    async fn on_kafka() -> Self {
         let (redis, kafka) = futures::join!(Redis::start(), Kafka::start());
-        Self { redis, kafka }
+        Self { redis, queue: Queue::Kafka(kafka) }
+    }
+
+    async fn on_rabbitmq() -> Self {
+        let (redis, node) = futures::join!(Redis::start(), RabbitMq::start());
+        Self { redis, queue: Queue::RabbitMq(node) }
     }
 
     fn launch(&self, role: &'static str) -> Launch {
+        let (kind, url) = match &self.queue {
+            Queue::Kafka(kafka) => ("kafka", kafka.servers()),
+            Queue::RabbitMq(node) => ("rabbitmq", node.url()),
+        };
         Launch::shared(role)
-            .env("MILLHAND_BROKER__KIND", "kafka")
-            .env("MILLHAND_BROKER__URL", self.kafka.servers())
+            .env("MILLHAND_BROKER__KIND", kind)
+            .env("MILLHAND_BROKER__URL", url)
             .env("MILLHAND_STORE__KIND", "redis")
             .env("MILLHAND_STORE__URL", self.redis.url())
     }
@@ -121,7 +131,7 @@ impl Cluster {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_workers_use_a_bucket_up_and_never_overdraw_it_though_one_is_killed() {
-    let (cluster, provider) = futures::join!(Cluster::start(), provider(&["--burst-seconds", "5"]));
+    let (cluster, provider) = futures::join!(Cluster::on_rabbitmq(), provider(&["--burst-seconds", "5"]));
     let limits = [("BURST_SECONDS", "5")];
     let worker = limited(cluster.launch("worker"), &provider, &limits).arg("--slots").arg("32");
     let api = limited(cluster.launch("api"), &provider, &limits).start().await;
@@ -139,7 +149,7 @@ async fn two_workers_use_a_bucket_up_and_never_overdraw_it_though_one_is_killed(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_workers_use_a_window_of_unknown_phase_up() {
-    let (cluster, provider) = futures::join!(Cluster::start(), provider(&["--mode", "window"]));
+    let (cluster, provider) = futures::join!(Cluster::on_kafka(), provider(&["--mode", "window"]));
     let limits = [("MODE", "window")];
     let worker = limited(cluster.launch("worker"), &provider, &limits).arg("--slots").arg("32");
     let api = limited(cluster.launch("api"), &provider, &limits).start().await;
@@ -226,7 +236,7 @@ async fn a_refusal_of_the_provider_is_waited_out_in_the_queue() {
 /// C12.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_the_store_is_away_no_call_is_made_and_no_job_fails() {
-    let (cluster, provider) = futures::join!(Cluster::start(), provider(&["--burst-seconds", "60"]));
+    let (cluster, provider) = futures::join!(Cluster::on_rabbitmq(), provider(&["--burst-seconds", "60"]));
     let limits = [("BURST_SECONDS", "60")];
     let api = limited(cluster.launch("api"), &provider, &limits).start().await;
     let _worker = limited(cluster.launch("worker"), &provider, &limits).start().await;
@@ -265,13 +275,14 @@ async fn a_limit_that_is_halved_live_is_learned() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_provider_that_charges_at_arrival() {
-    for (mode, burst) in [("arrival", "10"), ("slices", "1")] {
-        let provider = provider(&["--mode", mode, "--burst-seconds", "10"]).await;
+    for (mode, burst) in [("arrival", "2"), ("slices", "1")] {
+        let provider = provider(&["--mode", mode, "--burst-seconds", "2"]).await;
         let dir = tempfile::tempdir().unwrap();
         let launch = limited(Launch::new(&dir.path().join("data")), &provider, &[("BURST_SECONDS", burst)]);
         let server = launch.start().await;
         let jobs = submit_all(&server.client).await;
-        check_jobs(&server.client, &jobs, false).await;
-        println!("{mode}: {} refused, {} %", provider.ledger().await["totals"], used(&provider).await);
+        let ended = join_all(jobs.iter().map(|job| server.client.finished(job))).await;
+        let failed = ended.iter().filter(|job| job["status"] != "completed").count();
+        println!("{mode}: {failed} failed, {} refused, {} %", provider.ledger().await["totals"], used(&provider).await);
     }
 }

@@ -5,6 +5,8 @@
 mod accepted;
 mod backup;
 mod cluster;
+mod cluster_script;
+mod compose;
 mod crash;
 mod damage;
 mod deadlines;
@@ -17,6 +19,7 @@ mod ingress_is_stateless;
 mod limits;
 mod meaning;
 mod newcomer;
+mod nginx;
 mod poison;
 mod provider;
 mod retries;

@@ -6,6 +6,7 @@
 pub mod browser;
 pub mod client;
 pub mod documents;
+pub mod faults;
 pub mod load;
 pub mod log;
 pub mod provider;

@@ -30,28 +30,39 @@ pub struct Launch {
     role: &'static str,
     /// Of `up` only: the others keep nothing.
     data: Option<PathBuf>,
+    /// Where clients are served; any free port else.
+    listen: String,
     args: Vec<String>,
     env: Vec<(String, String)>,
 }
+
+/// Any port of loopback.
+const ANY: &str = "127.0.0.1:0";
 
 impl Launch {
     /// A server on this data folder, without the sample.
     #[must_use]
     pub fn new(data: &Path) -> Self {
-        let args = vec!["--no-sample".to_owned()];
-        Self { role: "up", data: Some(data.to_owned()), args, env: Vec::new() }
+        Self::with_sample(data).arg("--no-sample")
     }
 
     /// A process that only serves clients, or only works: `api`, `worker`.
     #[must_use]
     pub fn shared(role: &'static str) -> Self {
-        Self { role, data: None, args: Vec::new(), env: Vec::new() }
+        Self { role, data: None, listen: ANY.to_owned(), args: Vec::new(), env: Vec::new() }
     }
 
     /// As a newcomer starts it.
     #[must_use]
     pub fn with_sample(data: &Path) -> Self {
-        Self { role: "up", data: Some(data.to_owned()), args: Vec::new(), env: Vec::new() }
+        Self { data: Some(data.to_owned()), ..Self::shared("up") }
+    }
+
+    /// Serves at the address of an earlier server, `http://…`.
+    #[must_use]
+    pub fn at(mut self, url: &str) -> Self {
+        url.trim_start_matches("http://").clone_into(&mut self.listen);
+        self
     }
 
     #[must_use]
@@ -87,8 +98,8 @@ impl Launch {
     fn command(&self) -> Command {
         let mut command = Command::new(binary());
         command
-            .args([self.role, "--admin", "127.0.0.1:0"])
-            .args(self.serves().then_some(["--listen", "127.0.0.1:0"]).into_iter().flatten())
+            .args([self.role, "--admin", ANY])
+            .args(self.serves().then_some(["--listen", &self.listen]).into_iter().flatten())
             .args(self.data.iter().flat_map(|data| [Path::new("--data"), data]))
             .args(&self.args)
             // Nothing of the machine's own configuration reaches the test.

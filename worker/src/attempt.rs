@@ -147,9 +147,9 @@ impl Attempt {
     /// Writes an event. It is durable and shown some time later, in order; [`Self::flush`] waits for
     /// that. Waits while too many events are pending. May be dropped: the event was taken or not.
     pub async fn emit(&self, event: EventBody) -> Result<(), Stopped> {
-        let mut durable = self.durable.subscribe();
         loop {
-            if durable.borrow_and_update().stopped {
+            let seen = *self.durable.borrow();
+            if seen.stopped {
                 return Err(Stopped);
             }
             {
@@ -164,7 +164,7 @@ impl Attempt {
                     return Ok(());
                 }
             }
-            durable.changed().await.map_err(|_| Stopped)?;
+            self.durable.subscribe().wait_for(|now| *now != seen).await.map_err(|_| Stopped)?;
         }
     }
 
@@ -230,7 +230,8 @@ impl Attempt {
     /// stop it with `enough`, never by dropping it in the middle.
     pub async fn append_to(&self, store: &dyn JobStore, enough: &tokio_util::sync::CancellationToken) {
         let mut emitted = self.emitted.subscribe();
-        loop {
+        // What is left then is the tail: it goes with the close, in one write.
+        while !enough.is_cancelled() {
             let (first_seq, count, batch) = {
                 let mut out = self.out();
                 let count = out.emitted;
@@ -254,9 +255,6 @@ impl Attempt {
             }
             crash::point("tokens.appended");
             self.durable.send_modify(|durable| durable.count = count);
-            if enough.is_cancelled() {
-                return;
-            }
         }
     }
 

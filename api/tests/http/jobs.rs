@@ -114,6 +114,7 @@ async fn accepts_go_on_while_the_broker_is_away() {
     let ready = ingress.client.get("/readyz").await;
     assert_eq!((ready.status, &ready.json()["broker"]), (503, &json!("away")));
     assert!(ingress.admin.get("/readyz").await.text().contains("secret-host"));
+    ingress.broker.refused.notified().await;
     ingress.broker.away.store(false, Ordering::Relaxed);
     let next = ingress.submit("and now?").await;
     let lent = ingress.broker.receive(Lane::Interactive).await.unwrap();

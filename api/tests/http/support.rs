@@ -17,6 +17,7 @@ use millhand_common::model::{
 use millhand_common::ports::{Broker, BrokerError, By, Claim, Claimed, Closed, Delivery, JobStore, Run};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -56,6 +57,8 @@ pub(crate) struct Ingress {
 pub(crate) struct FlakyBroker {
     inner: EmbeddedBroker,
     pub(crate) away: AtomicBool,
+    /// Told of each publish that failed.
+    pub(crate) refused: Notify,
 }
 
 impl FlakyBroker {
@@ -68,7 +71,7 @@ impl FlakyBroker {
 #[async_trait]
 impl Broker for FlakyBroker {
     async fn publish(&self, hints: &[Hint]) -> Result<(), BrokerError> {
-        self.there()?;
+        self.there().inspect_err(|_| self.refused.notify_one())?;
         self.inner.publish(hints).await
     }
 

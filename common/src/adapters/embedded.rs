@@ -14,6 +14,7 @@ mod reserve;
 mod schema;
 mod store;
 mod wal;
+mod writer;
 
 pub use crate::search::{Opened, RebuildError};
 pub use broker::EmbeddedBroker;

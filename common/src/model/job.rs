@@ -183,6 +183,13 @@ pub struct JobSpec {
 }
 
 impl JobSpec {
+    /// Whether the conversation began with this job, so that nothing was said before: it then bears the
+    /// job's own number.
+    #[must_use]
+    pub fn opens_conversation(&self) -> bool {
+        self.conversation_id.is_some_and(|conversation| conversation.uuid() == self.id.uuid())
+    }
+
     #[must_use]
     pub fn kind(&self) -> JobKind {
         match self.input {

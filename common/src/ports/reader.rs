@@ -29,8 +29,9 @@ pub trait JobReader: Send + Sync {
     ) -> Result<Lookup<LogPage>, StoreError>;
 
     /// Everything written to the job's log after this returns is sent, or `Lagged` is: then read the
-    /// log again. Tenant checks are the caller's: it reads the log after subscribing.
-    async fn subscribe(&self, tenant: &TenantId, job: JobId) -> Result<Subscription, StoreError>;
+    /// log again. The events after `after` come with it where they are at hand; else read the log.
+    /// Tenant checks are the caller's: the log of another tenant never comes with it.
+    async fn subscribe(&self, tenant: &TenantId, job: JobId, after: u64) -> Result<Subscription, StoreError>;
 
     /// Whether a kept job cites this document.
     async fn is_cited(&self, document: DocumentId) -> Result<bool, StoreError>;
@@ -80,6 +81,7 @@ pub struct LogPage {
 /// News of one job's log.
 pub struct Subscription {
     receiver: broadcast::Receiver<Arc<Event>>,
+    log: Option<LogPage>,
     /// Ends the adapter's interest in this job when the reader goes away.
     _guard: Box<dyn Send + Sync>,
 }
@@ -87,7 +89,18 @@ pub struct Subscription {
 impl Subscription {
     #[must_use]
     pub fn new(receiver: broadcast::Receiver<Arc<Event>>, guard: Box<dyn Send + Sync>) -> Self {
-        Self { receiver, _guard: guard }
+        Self { receiver, log: None, _guard: guard }
+    }
+
+    /// The same, with the log as of the moment it began.
+    #[must_use]
+    pub fn with_log(self, log: Option<LogPage>) -> Self {
+        Self { log, ..self }
+    }
+
+    /// The log as of the moment this began, if it came with it; once.
+    pub fn take_log(&mut self) -> Option<LogPage> {
+        self.log.take()
     }
 
     /// The next news. Cancel-safe.

@@ -72,22 +72,8 @@ fn server(folder: &Path) -> Command {
 }
 
 fn properties(folder: &Path, port: u16, controller: u16) -> String {
-    format!(
-        "process.roles=broker,controller\n\
-         node.id=1\n\
-         controller.quorum.voters=1@127.0.0.1:{controller}\n\
-         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-         advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
-         controller.listener.names=CONTROLLER\n\
-         log.dirs={}\n\
-         auto.create.topics.enable=false\n\
-         offsets.topic.replication.factor=1\n\
-         offsets.topic.num.partitions=4\n\
-         transaction.state.log.replication.factor=1\n\
-         transaction.state.log.min.isr=1\n\
-         share.coordinator.state.topic.replication.factor=1\n\
-         share.coordinator.state.topic.min.isr=1\n\
-         group.initial.rebalance.delay.ms=0\n",
-        folder.join("data").display()
-    )
+    include_str!("../../servers/kafka.properties")
+        .replace("@PORT@", &port.to_string())
+        .replace("@CONTROLLER@", &controller.to_string())
+        .replace("@FOLDER@", &folder.display().to_string())
 }

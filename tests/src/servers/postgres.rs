@@ -1,17 +1,14 @@
 //! PostgreSQL with pgvector, as `tests/run` fetched it.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::sync::Mutex;
 
 use super::{Process, free_port};
-use crate::wait::PATIENCE;
 
 /// Where `tests/run` puts it.
 const INSTALLED: &str =
@@ -90,16 +87,7 @@ impl Postgres {
 
     /// At once and without tidying up, but after its own children: those that outlive it would write on.
     fn quit(&self) {
-        self.process.signal(Signal::QUIT);
-        let ended = || {
-            let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.pid()));
-            stat.is_ok_and(|stat| stat.contains(") Z "))
-        };
-        let started = Instant::now();
-        while !ended() {
-            assert!(started.elapsed() < PATIENCE, "PostgreSQL does not end");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        self.process.end_by(Signal::QUIT);
     }
 
     fn url(&self, database: &str) -> String {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{LazyLock, mpsc};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -79,6 +79,25 @@ impl Process {
         kill_process(pid, signal).expect("it runs");
     }
 
+    /// Ends it as `signal` asks for, and waits for that: for servers whose children outlive a kill.
+    ///
+    /// # Panics
+    ///
+    /// When it does not end.
+    pub fn end_by(&self, signal: Signal) {
+        self.signal(signal);
+        // Nobody waits for it until it is killed, so its id stays its own.
+        let ended = || {
+            let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid()));
+            stat.is_ok_and(|stat| stat.contains(") Z "))
+        };
+        let started = Instant::now();
+        while !ended() {
+            assert!(started.elapsed() < PATIENCE, "{} does not end", self.name);
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Ends it at once; what it kept stays in its folder.
     pub fn kill9(&mut self) {
         let _ended_before = self.child.kill();
@@ -103,7 +122,7 @@ impl Process {
                 panic!("{} ended with {status} before it was ready:\n{}", self.name, self.log());
             }
             assert!(started.elapsed() < PATIENCE, "{} is not ready:\n{}", self.name, self.log());
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 }

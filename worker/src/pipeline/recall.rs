@@ -26,7 +26,9 @@ pub(crate) async fn history(attempt: &Attempt, deps: &AnswerDeps) -> Result<Hist
     let spec = &attempt.job().spec;
     let mut messages = Vec::new();
     let mut previous = None;
-    if let Some(conversation) = spec.conversation_id {
+    if let Some(conversation) = spec.conversation_id
+        && !spec.opens_conversation()
+    {
         let stored = deps.conversations.history(&spec.tenant, conversation, MAX_MESSAGES).await;
         for stored in stored.map_err(unavailable)? {
             if stored.job_id != spec.id {

@@ -19,8 +19,8 @@ use rusqlite::{Connection, ErrorCode};
 use crate::model::{CollectionName, Document, DocumentId, TenantId, Timestamp, UploadId};
 use crate::ports::{DocumentLookup, Documents, DocumentsError, NewDocument, Page, Write};
 
-use super::engine::abort_if_unsynced;
 use super::folder::OpenError;
+use super::writer::abort_if_unsynced;
 
 /// Connections that read: more than the threads that can usefully wait for one disk gain nothing.
 const READERS: usize = 2;

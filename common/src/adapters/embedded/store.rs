@@ -27,10 +27,11 @@ use crate::ports::{
 };
 
 use super::clock::Clock;
-use super::engine::{Engine, Fault, Need, Tx, store_error, wal_path};
+use super::engine::{Engine, Fault, Need, Tx, store_error};
 use super::folder::{Folder, OpenError};
 use super::hub::{Hub, LOOK_AGAIN};
 use super::reserve::Reserve;
+use super::writer::{Writer, wal_path};
 use super::{schema, wal};
 
 use reader::Readers;
@@ -90,7 +91,8 @@ impl EmbeddedStore {
         let hub = Arc::new(Hub::new());
         hub.due_at(state.next_due(), options.clock.now());
         let reserve = Reserve::open(folder.path());
-        let engine = Engine::start(db, file.clone(), state, options.clock.clone(), Arc::clone(&hub), reserve);
+        let writer = Writer::new(db, file.clone(), state, options.clock.clone(), Arc::clone(&hub), reserve);
+        let engine = Engine::start(writer);
         Ok(Arc::new(Self {
             engine,
             readers: Arc::new(Readers::new(&file)),
@@ -117,6 +119,17 @@ impl EmbeddedStore {
         operation: impl FnOnce(&mut Tx<'_>) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, StoreError> {
         self.engine.run(Need::Always, operation).await
+    }
+
+    /// Reads what is safe from a power cut, and all of it.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        if self.engine.has_unsynced() {
+            self.run(|_| Ok(())).await?;
+        }
+        self.readers.with(read).await
     }
 
     /// Runs an operation that neither reads nor writes the disk.
@@ -164,7 +177,8 @@ impl JobStore for EmbeddedStore {
 
     async fn claim(&self, tenant: &TenantId, job: JobId, claim: Claim) -> Result<Claimed, StoreError> {
         let tenant = tenant.clone();
-        let claimed = self.run(move |tx| claim::claim(tx, Some(&tenant), job, claim)).await;
+        let claimed =
+            self.engine.run(Need::SyncLater, move |tx| claim::claim(tx, Some(&tenant), job, claim)).await;
         crate::crash::point("claim.committed");
         claimed
     }
@@ -173,7 +187,7 @@ impl JobStore for EmbeddedStore {
         if self.hub.due().borrow().is_none_or(|at| at > self.options.clock.now()) {
             return Ok(None);
         }
-        let run = self.run(move |tx| claim::claim_due(tx, lane, claim)).await;
+        let run = self.engine.run(Need::SyncLater, move |tx| claim::claim_due(tx, lane, claim)).await;
         crate::crash::point("claim.committed");
         run
     }
@@ -301,7 +315,7 @@ impl JobStore for EmbeddedStore {
     }
 
     async fn dead_letters(&self, limit: usize, before: Option<JobId>) -> Result<Vec<DeadLetter>, StoreError> {
-        self.readers.with(move |db| letters::list(db, limit, before)).await
+        self.read(move |db| letters::list(db, limit, before)).await
     }
 
     async fn replay(&self, job: JobId) -> Result<Replayed, StoreError> {

@@ -129,6 +129,10 @@ impl KafkaBroker {
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "earliest")
             .set("partition.assignment.strategy", "cooperative-sticky")
+            // Until then nobody gets what waits in the partitions of a consumer that has died. The least
+            // that brokers allow by default; whoever leaves in order says so.
+            .set("session.timeout.ms", "6000")
+            .set("heartbeat.interval.ms", "1500")
             .set("fetch.wait.max.ms", "100")
             .set("queued.min.messages", "64")
             .set("queued.max.messages.kbytes", "4096");

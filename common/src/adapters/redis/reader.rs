@@ -77,7 +77,7 @@ impl JobReader for RedisStore {
         }))
     }
 
-    async fn subscribe(&self, tenant: &TenantId, job: JobId) -> Result<Subscription, StoreError> {
+    async fn subscribe(&self, tenant: &TenantId, job: JobId, _: u64) -> Result<Subscription, StoreError> {
         let channel = format!("{}:news:{}", self.prefix_of(shard_of(tenant)), name(tenant, job.uuid()));
         self.feed.subscribe(channel, job, self.options.patience).await
     }

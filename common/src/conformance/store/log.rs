@@ -61,7 +61,7 @@ pub async fn a_log_is_read_in_pages(subject: &Subject) {
 
 pub async fn a_subscriber_hears_all_that_is_written_after(subject: &Subject) {
     let job = subject.accept(chat(&new_tenant(), "q")).await;
-    let mut news = subject.reader.subscribe(&job.spec.tenant, job.spec.id).await.expect("subscribe");
+    let mut news = subject.reader.subscribe(&job.spec.tenant, job.spec.id, 0).await.expect("subscribe");
     let run = subject.claim(&job, WorkerId::new()).await;
     assert_eq!(subject.append(&run.lease, 3, &["a", "b"]).await, Appended::Ok);
     subject.finish(&run, completed("ab")).await;

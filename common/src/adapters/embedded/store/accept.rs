@@ -100,7 +100,7 @@ pub(super) fn insert(
     let body = EventBody::JobQueued { position: None, expected_start_at: starts };
     let event = Event::new(spec.id, 1, 0, now, &body);
     record::write_event(tx.db, version, &event)?;
-    tx.after.event(event);
+    tx.after.first_event(spec.tenant.clone(), event);
     match starts {
         Some(at) => tx.state.make_due(spec.id, at),
         // A job that waits for its conversation becomes due when its turn comes.

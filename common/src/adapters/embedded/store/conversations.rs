@@ -63,12 +63,11 @@ impl Conversations for EmbeddedStore {
 
     async fn get(&self, tenant: &TenantId, id: ConversationId) -> Result<Lookup<Conversation>, StoreError> {
         let tenant = tenant.clone();
-        self.readers
-            .with(move |db| match find(db, &tenant, id)? {
-                Some(found) => Ok(Lookup::Found(found)),
-                None => missing(db, &tenant, id.uuid()),
-            })
-            .await
+        self.read(move |db| match find(db, &tenant, id)? {
+            Some(found) => Ok(Lookup::Found(found)),
+            None => missing(db, &tenant, id.uuid()),
+        })
+        .await
     }
 
     async fn list(
@@ -78,24 +77,23 @@ impl Conversations for EmbeddedStore {
         before: Option<ConversationId>,
     ) -> Result<Page<Conversation>, StoreError> {
         let tenant = tenant.clone();
-        self.readers
-            .with(move |db| {
-                let mut data: Vec<Conversation> = db
-                    .prepare_cached(&format!(
-                        "SELECT {CONVERSATION} FROM conversations
+        self.read(move |db| {
+            let mut data: Vec<Conversation> = db
+                .prepare_cached(&format!(
+                    "SELECT {CONVERSATION} FROM conversations
                          WHERE tenant = ?1 AND (?2 IS NULL OR id < ?2) ORDER BY id DESC LIMIT ?3"
-                    ))?
-                    .query_map(
-                        params![tenant.as_str(), before.map(ConversationId::uuid), limit + 1],
-                        conversation,
-                    )?
-                    .collect::<rusqlite::Result<_>>()?;
-                let more = data.len() > limit;
-                data.truncate(limit);
-                let next = data.last().filter(|_| more).map(|last| last.id.to_string());
-                Ok(Page { data, next })
-            })
-            .await
+                ))?
+                .query_map(
+                    params![tenant.as_str(), before.map(ConversationId::uuid), limit + 1],
+                    conversation,
+                )?
+                .collect::<rusqlite::Result<_>>()?;
+            let more = data.len() > limit;
+            data.truncate(limit);
+            let next = data.last().filter(|_| more).map(|last| last.id.to_string());
+            Ok(Page { data, next })
+        })
+        .await
     }
 
     async fn delete(&self, tenant: &TenantId, id: ConversationId) -> Result<bool, StoreError> {
@@ -116,26 +114,25 @@ impl Conversations for EmbeddedStore {
             .and_then(|cursor| cursor.split_once('.'))
             .and_then(|(job, seen)| Some((job.parse::<u64>().ok()?, seen.parse::<usize>().ok()?)))
             .unwrap_or((0, 0));
-        self.readers
-            .with(move |db| {
-                if find(db, &tenant, id)?.is_none() {
-                    return missing(db, &tenant, id.uuid());
-                }
-                let mut data = Vec::new();
-                let mut next = None;
-                'jobs: for job in told(db, id, from, limit + 1, false)? {
-                    let seen = if job.version == from { skip } else { 0 };
-                    for (at, message) in messages_of(&job).into_iter().enumerate().skip(seen) {
-                        if data.len() == limit {
-                            next = Some(format!("{}.{at}", job.version));
-                            break 'jobs;
-                        }
-                        data.push(message);
+        self.read(move |db| {
+            if find(db, &tenant, id)?.is_none() {
+                return missing(db, &tenant, id.uuid());
+            }
+            let mut data = Vec::new();
+            let mut next = None;
+            'jobs: for job in told(db, id, from, limit + 1, false)? {
+                let seen = if job.version == from { skip } else { 0 };
+                for (at, message) in messages_of(&job).into_iter().enumerate().skip(seen) {
+                    if data.len() == limit {
+                        next = Some(format!("{}.{at}", job.version));
+                        break 'jobs;
                     }
+                    data.push(message);
                 }
-                Ok(Lookup::Found(Page { data, next }))
-            })
-            .await
+            }
+            Ok(Lookup::Found(Page { data, next }))
+        })
+        .await
     }
 
     async fn history(
@@ -145,17 +142,16 @@ impl Conversations for EmbeddedStore {
         limit: usize,
     ) -> Result<Vec<StoredMessage>, StoreError> {
         let tenant = tenant.clone();
-        self.readers
-            .with(move |db| {
-                if find(db, &tenant, id)?.is_none() {
-                    return Ok(Vec::new());
-                }
-                let mut jobs = told(db, id, 0, limit, true)?;
-                jobs.reverse();
-                let mut messages: Vec<StoredMessage> = jobs.iter().flat_map(messages_of).collect();
-                messages.drain(..messages.len().saturating_sub(limit));
-                Ok(messages)
-            })
-            .await
+        self.read(move |db| {
+            if find(db, &tenant, id)?.is_none() {
+                return Ok(Vec::new());
+            }
+            let mut jobs = told(db, id, 0, limit, true)?;
+            jobs.reverse();
+            let mut messages: Vec<StoredMessage> = jobs.iter().flat_map(messages_of).collect();
+            messages.drain(..messages.len().saturating_sub(limit));
+            Ok(messages)
+        })
+        .await
     }
 }

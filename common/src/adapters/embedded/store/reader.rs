@@ -77,52 +77,50 @@ pub(super) fn missing<T>(db: &Connection, tenant: &TenantId, id: uuid::Uuid) -> 
 impl JobReader for EmbeddedStore {
     async fn get(&self, tenant: &TenantId, job: JobId) -> Result<Lookup<Box<Job>>, StoreError> {
         let tenant = tenant.clone();
-        self.readers
-            .with(move |db| {
-                let sql = format!("SELECT {} FROM jobs WHERE id = ?1 AND tenant = ?2", record::JOB);
-                let found = db
-                    .prepare_cached(&sql)?
-                    .query_row(params![job.uuid(), tenant.as_str()], record::job)
-                    .optional()?;
-                match found {
-                    Some(job) => Ok(Lookup::Found(Box::new(job))),
-                    None => missing(db, &tenant, job.uuid()),
-                }
-            })
-            .await
+        self.read(move |db| {
+            let sql = format!("SELECT {} FROM jobs WHERE id = ?1 AND tenant = ?2", record::JOB);
+            let found = db
+                .prepare_cached(&sql)?
+                .query_row(params![job.uuid(), tenant.as_str()], record::job)
+                .optional()?;
+            match found {
+                Some(job) => Ok(Lookup::Found(Box::new(job))),
+                None => missing(db, &tenant, job.uuid()),
+            }
+        })
+        .await
     }
 
     async fn list(&self, tenant: &TenantId, filter: &JobFilter) -> Result<Page<Job>, StoreError> {
         let (tenant, filter) = (tenant.clone(), filter.clone());
-        self.readers
-            .with(move |db| {
-                let sql = format!(
-                    "SELECT {} FROM jobs
+        self.read(move |db| {
+            let sql = format!(
+                "SELECT {} FROM jobs
                      WHERE tenant = ?1 AND (?2 IS NULL OR status = ?2)
                        AND (?3 IS NULL OR conversation = ?3)
                        AND (?4 IS NULL OR version < (SELECT version FROM jobs AS cursor WHERE cursor.id = ?4))
                      ORDER BY version DESC LIMIT ?5",
-                    record::JOB
-                );
-                let mut data: Vec<Job> = db
-                    .prepare_cached(&sql)?
-                    .query_map(
-                        params![
-                            tenant.as_str(),
-                            filter.status.map(record::status_code),
-                            filter.conversation.map(ConversationId::uuid),
-                            filter.before.map(JobId::uuid),
-                            filter.limit + 1
-                        ],
-                        record::job,
-                    )?
-                    .collect::<rusqlite::Result<_>>()?;
-                let more = data.len() > filter.limit;
-                data.truncate(filter.limit);
-                let next = data.last().filter(|_| more).map(|job| job.spec.id.to_string());
-                Ok(Page { data, next })
-            })
-            .await
+                record::JOB
+            );
+            let mut data: Vec<Job> = db
+                .prepare_cached(&sql)?
+                .query_map(
+                    params![
+                        tenant.as_str(),
+                        filter.status.map(record::status_code),
+                        filter.conversation.map(ConversationId::uuid),
+                        filter.before.map(JobId::uuid),
+                        filter.limit + 1
+                    ],
+                    record::job,
+                )?
+                .collect::<rusqlite::Result<_>>()?;
+            let more = data.len() > filter.limit;
+            data.truncate(filter.limit);
+            let next = data.last().filter(|_| more).map(|job| job.spec.id.to_string());
+            Ok(Page { data, next })
+        })
+        .await
     }
 
     async fn log(
@@ -133,55 +131,52 @@ impl JobReader for EmbeddedStore {
         limit: usize,
     ) -> Result<Lookup<LogPage>, StoreError> {
         let tenant = tenant.clone();
-        self.readers
-            .with(move |db| {
-                // One transaction: the end of the log and its events belong together.
-                let read = db.unchecked_transaction()?;
-                let found: Option<(u64, bool, Option<u64>, bool)> = db
-                    .prepare_cached(
-                        "SELECT version, finished_at IS NOT NULL, last_seq, trimmed FROM jobs
+        self.read(move |db| {
+            // One transaction: the end of the log and its events belong together.
+            let read = db.unchecked_transaction()?;
+            let found: Option<(u64, bool, Option<u64>, bool)> = db
+                .prepare_cached(
+                    "SELECT version, finished_at IS NOT NULL, last_seq, trimmed FROM jobs
                          WHERE id = ?1 AND tenant = ?2",
-                    )?
-                    .query_row(params![job.uuid(), tenant.as_str()], |row| {
-                        Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
-                    })
-                    .optional()?;
-                let Some((version, sealed, last_seq, trimmed)) = found else {
-                    return missing(db, &tenant, job.uuid());
-                };
-                let last_seq = match last_seq {
-                    Some(last_seq) => last_seq,
-                    None => db
-                        .prepare_cached("SELECT coalesce(max(seq), 0) FROM events WHERE job = ?1")?
-                        .query_row([version], |row| row.get(0))?,
-                };
-                let events = db
-                    .prepare_cached(
-                        "SELECT seq, attempt, at, kind, data, crc FROM events
+                )?
+                .query_row(params![job.uuid(), tenant.as_str()], |row| {
+                    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+                })
+                .optional()?;
+            let Some((version, sealed, last_seq, trimmed)) = found else {
+                return missing(db, &tenant, job.uuid());
+            };
+            let last_seq = match last_seq {
+                Some(last_seq) => last_seq,
+                None => db
+                    .prepare_cached("SELECT coalesce(max(seq), 0) FROM events WHERE job = ?1")?
+                    .query_row([version], |row| row.get(0))?,
+            };
+            let events = db
+                .prepare_cached(
+                    "SELECT seq, attempt, at, kind, data, crc FROM events
                          WHERE job = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3",
-                    )?
-                    .query_map(params![version, after.min(i64::MAX as u64), limit], |row| {
-                        record::event(job, row).map(Arc::new)
-                    })?
-                    .collect::<rusqlite::Result<_>>()?;
-                drop(read);
-                let trimmed_to = if trimmed { last_seq } else { 0 };
-                Ok(Lookup::Found(LogPage { events, last_seq, sealed, trimmed_to }))
-            })
-            .await
+                )?
+                .query_map(params![version, after.min(i64::MAX as u64), limit], |row| {
+                    record::event(job, row).map(Arc::new)
+                })?
+                .collect::<rusqlite::Result<_>>()?;
+            drop(read);
+            let trimmed_to = if trimmed { last_seq } else { 0 };
+            Ok(Lookup::Found(LogPage { events, last_seq, sealed, trimmed_to }))
+        })
+        .await
     }
 
-    async fn subscribe(&self, _: &TenantId, job: JobId) -> Result<Subscription, StoreError> {
-        Ok(self.hub.subscribe(job))
+    async fn subscribe(&self, tenant: &TenantId, job: JobId, after: u64) -> Result<Subscription, StoreError> {
+        Ok(self.hub.subscribe(tenant, job, after))
     }
 
     async fn is_cited(&self, document: DocumentId) -> Result<bool, StoreError> {
-        self.readers
-            .with(move |db| {
-                db.prepare_cached("SELECT 1 FROM cited WHERE document = ?1 LIMIT 1")?
-                    .exists([document.uuid()])
-            })
-            .await
+        self.read(move |db| {
+            db.prepare_cached("SELECT 1 FROM cited WHERE document = ?1 LIMIT 1")?.exists([document.uuid()])
+        })
+        .await
     }
 
     async fn usage(&self, tenant: Option<&TenantId>, by: UsageBy) -> Result<Vec<UsageRow>, StoreError> {
@@ -191,23 +186,22 @@ impl JobReader for EmbeddedStore {
             UsageBy::Tenant => "tenant",
             UsageBy::Model => "model",
         };
-        self.readers
-            .with(move |db| {
-                db.prepare_cached(&format!(
-                    "SELECT {key}, sum(calls), sum(input_tokens), sum(output_tokens), sum(cost_usd) FROM usage
+        self.read(move |db| {
+            db.prepare_cached(&format!(
+                "SELECT {key}, sum(calls), sum(input_tokens), sum(output_tokens), sum(cost_usd) FROM usage
                      WHERE ?1 IS NULL OR tenant = ?1 GROUP BY {key} ORDER BY {key}"
-                ))?
-                .query_map([tenant], |row| {
-                    Ok(UsageRow {
-                        key: row.get(0)?,
-                        calls: row.get(1)?,
-                        input_tokens: row.get(2)?,
-                        output_tokens: row.get(3)?,
-                        cost_usd: row.get(4)?,
-                    })
-                })?
-                .collect()
-            })
-            .await
+            ))?
+            .query_map([tenant], |row| {
+                Ok(UsageRow {
+                    key: row.get(0)?,
+                    calls: row.get(1)?,
+                    input_tokens: row.get(2)?,
+                    output_tokens: row.get(3)?,
+                    cost_usd: row.get(4)?,
+                })
+            })?
+            .collect()
+        })
+        .await
     }
 }
