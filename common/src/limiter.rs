@@ -56,6 +56,7 @@ const HEAD: u64 = 1_000;
 const MOST_ELAPSED: u64 = 600_000;
 /// No provider counts more than this for one call; it keeps sums exact.
 const MOST_UNITS: u64 = 100_000_000_000;
+const MOST: i64 = 100_000_000_000;
 
 /// Units by [`Dimension::ALL`].
 type Units = [i64; 4];
@@ -70,6 +71,10 @@ pub struct Pool {
     /// Of the configured rate, in thousandths: refusals lower it, time raises it.
     share: i64,
     share_at: u64,
+    /// The provider charges all that a call may write when it arrives, and nothing comes back.
+    charges_whole: bool,
+    /// How often on end it has shown the contrary.
+    surpluses: u32,
     /// Who waits for others to end, and keeps the rest back until when.
     head: Option<(Uuid, u64)>,
     meters: [Meter; 4],
@@ -99,6 +104,8 @@ impl Pool {
             paused_until: 0,
             share: 1000,
             share_at: now,
+            charges_whole: false,
+            surpluses: 0,
             head: None,
             meters: [Meter::default(); 4],
             spent,
@@ -186,14 +193,15 @@ impl Pool {
             return;
         };
         self.holds.remove(call);
-        self.release(&held.units, &taken(&held.units, used));
+        self.release(&held.units, &self.taken(&held.units, used));
     }
 
     /// A call that was given up in the meantime was charged all that it reserved: what it did not use comes
     /// back, but not into a window, where it has its place already.
     fn settle_late(&mut self, call: Uuid, used: Used) {
         let Some(units) = self.holds.take_late(call, self.now) else { return };
-        for (at, (reserved, used)) in units.into_iter().zip(taken(&units, used)).enumerate() {
+        let used = self.taken(&units, used);
+        for (at, (reserved, used)) in units.into_iter().zip(used).enumerate() {
             self.meters[at].correct(reserved - used, self.policy.mode);
         }
     }
@@ -245,6 +253,19 @@ impl Pool {
             when.wait = when.wait.max(of_meter.wait).max(meter.when_paced(*asked));
         }
         when
+    }
+
+    fn taken(&self, reserved: &Units, used: Used) -> Units {
+        match used {
+            Used::Nothing => [0; 4],
+            Used::Refused => [1, 0, 0, 0],
+            Used::Unknown => *reserved,
+            Used::Exactly(amounts) => {
+                let [requests, input, output, _] = units(&amounts.units());
+                let output = if self.charges_whole { output.max(reserved[2]) } else { output };
+                [requests, input, output, (input + output).min(MOST)]
+            }
+        }
     }
 
     fn charge(&mut self, units: &Units) {
@@ -305,12 +326,4 @@ fn park(wait: u64) -> Reserved {
 
 fn units(of: &[u64; 4]) -> Units {
     of.map(|units| i64::try_from(units.min(MOST_UNITS)).unwrap_or(i64::MAX))
-}
-
-fn taken(reserved: &Units, used: Used) -> Units {
-    match used {
-        Used::Nothing => [0; 4],
-        Used::Exactly(amounts) => units(&amounts.units()),
-        Used::Unknown => *reserved,
-    }
 }

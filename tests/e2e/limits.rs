@@ -28,7 +28,9 @@ fn limited(launch: Launch, provider: &Provider, limits: &[(&str, &str)]) -> Laun
     let launch = launch
         .model(&provider.base_url())
         .env("MILLHAND_MODEL__LIMITS__TOKENS_PER_MINUTE", TOKENS_PER_MINUTE.to_string());
-    limits.iter().fold(launch, |launch, (key, value)| launch.env(&format!("MILLHAND_MODEL__LIMITS__{key}"), *value))
+    limits
+        .iter()
+        .fold(launch, |launch, (key, value)| launch.env(&format!("MILLHAND_MODEL__LIMITS__{key}"), *value))
 }
 
 fn question(n: u32) -> Value {
@@ -89,7 +91,11 @@ async fn check_jobs(client: &Client, jobs: &[String], may_die: bool) {
 async fn check_slots(worker: &Server, slots: u32, since: Instant) {
     let parked = worker.metric("millhand_limiter_parked_in_worker_seconds_sum").await;
     let share = parked / (since.elapsed().as_secs_f64() * f64::from(slots));
-    println!("{:.2} % of slot time spent waiting, {} yields", share * 100.0, worker.metric("millhand_limiter_yields_total").await);
+    println!(
+        "{:.2} % of slot time spent waiting, {} yields",
+        share * 100.0,
+        worker.metric("millhand_limiter_yields_total").await
+    );
     assert!(share < 0.05, "{parked} s of {slots} slots");
     assert_eq!(worker.metric("millhand_limiter_refusals_total").await, 0.0);
 }
@@ -265,24 +271,26 @@ async fn a_limit_that_is_halved_live_is_learned() {
         provider.control(json!({"quota": {"tokens_per_minute": TOKENS_PER_MINUTE / 2}})).await;
         sleep(Duration::from_secs(8)).await;
         let limited = provider.ledger().await["totals"]["limited"].clone();
+        // So that the test ends in time.
         provider.control(json!({"quota": {"tokens_per_minute": TOKENS_PER_MINUTE}})).await;
         limited
     };
     let (jobs, limited) = futures::join!(submit_all(&server.client), halving);
-    check_jobs(&server.client, &jobs, false).await;
-    println!("{limited} refused");
+    check_jobs(&server.client, &jobs, true).await;
+    assert!(limited.as_u64().unwrap() <= 2, "{limited} refused");
 }
 
+/// As most do: the headers give it away.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_provider_that_charges_at_arrival() {
-    for (mode, burst) in [("arrival", "2"), ("slices", "1")] {
-        let provider = provider(&["--mode", mode, "--burst-seconds", "2"]).await;
-        let dir = tempfile::tempdir().unwrap();
-        let launch = limited(Launch::new(&dir.path().join("data")), &provider, &[("BURST_SECONDS", burst)]);
-        let server = launch.start().await;
-        let jobs = submit_all(&server.client).await;
-        let ended = join_all(jobs.iter().map(|job| server.client.finished(job))).await;
-        let failed = ended.iter().filter(|job| job["status"] != "completed").count();
-        println!("{mode}: {failed} failed, {} refused, {} %", provider.ledger().await["totals"], used(&provider).await);
-    }
+async fn a_provider_that_charges_all_of_max_tokens_at_arrival_is_found_out() {
+    let provider = provider(&["--mode", "arrival", "--burst-seconds", "2"]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let launch = limited(Launch::new(&dir.path().join("data")), &provider, &[("BURST_SECONDS", "2")]);
+    let server = launch.start().await;
+    let jobs = submit_all(&server.client).await;
+    check_jobs(&server.client, &jobs, true).await;
+    let ledger = provider.ledger().await;
+    let refused = ledger["totals"]["limited"].as_u64().unwrap();
+    println!("{refused} refused, {}", ledger["limits"][0]);
+    assert!(refused <= 5, "{}", ledger["totals"]);
 }

@@ -11,15 +11,15 @@ use std::time::{Duration, Instant};
 use metrics::{counter, histogram};
 use millhand_common::model::{JobError, JobId, Usage};
 use millhand_common::ports::{
-    Amounts, Asking, ChatMessage, GRANT_TTL, LimitFacts, LimitPolicy, ModelError, RateLimiter, Reserved, Said,
-    Used,
+    Amounts, Asking, ChatMessage, GRANT_TTL, LimitFacts, LimitPolicy, ModelError, RateLimiter, Reserved,
+    Said, Used,
 };
 use millhand_common::telemetry;
 use uuid::Uuid;
 
 use crate::attempt::{Attempt, Failure};
-pub(crate) use gate::pulled;
 use gate::Gate;
+pub(crate) use gate::pulled;
 use settler::{Settler, Task};
 
 /// A job keeps its slot this long for quota that is on its way: giving it back and taking it again costs
@@ -232,11 +232,9 @@ impl Permit {
                 counter!(telemetry::LIMITER_REFUSALS).increment(1);
                 let said = Said::Limited { wait: *retry_after, facts: **limits };
                 self.quota.settler.tell(Task::Observe(self.call, said));
-                self.settle(Used::Exactly(Amounts::call(0, 0)));
+                self.settle(Used::Refused);
             }
-            ModelError::Rejected(_) | ModelError::Unauthorized => {
-                self.settle(Used::Exactly(Amounts::call(0, 0)));
-            }
+            ModelError::Rejected(_) | ModelError::Unauthorized => self.settle(Used::Refused),
             ModelError::Unavailable(_) | ModelError::TimedOut | ModelError::Malformed(_) => {
                 self.settle(Used::Unknown);
             }

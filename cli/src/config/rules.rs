@@ -1,9 +1,7 @@
 //! Rules that concern more than one key. Each message says what to do.
 
 use super::load::Setting;
-use super::{
-    BrokerConfig, BrokerKind, Config, ConfigError, IndexKind, LimitsConfig, ModelConfig, StoreKind,
-};
+use super::{BrokerConfig, BrokerKind, Config, ConfigError, IndexKind, LimitsConfig, ModelConfig, StoreKind};
 use millhand_common::ports::LimitPolicy;
 
 /// Refuses what this version cannot serve and what contradicts itself.
@@ -137,7 +135,8 @@ fn limits(limits: &LimitsConfig) -> Result<(), ConfigError> {
         ("concurrency", limits.concurrency.map(u64::from), u64::from(u32::MAX)),
         ("burst_seconds", Some(u64::from(limits.burst_seconds)), 60),
     ];
-    let wrong = all.into_iter().find(|(_, value, most)| value.is_some_and(|value| !(1..=*most).contains(&value)));
+    let wrong =
+        all.into_iter().find(|(_, value, most)| value.is_some_and(|value| !(1..=*most).contains(&value)));
     match wrong {
         Some((key, _, most)) => Err(ConfigError::Rule(format!(
             "`model.limits.{key}` is between 1 and {most}; leave it out where the provider has no such limit"

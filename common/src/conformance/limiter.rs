@@ -83,7 +83,11 @@ pub fn again(asking: &Asking) -> Asking {
 /// So many tokens a minute in a bucket of a minute: 6,000 are 100 a second.
 #[must_use]
 pub fn tokens(per_minute: u64) -> LimitPolicy {
-    LimitPolicy { per_minute: [None, None, None, Some(per_minute)], burst_seconds: 60, ..LimitPolicy::default() }
+    LimitPolicy {
+        per_minute: [None, None, None, Some(per_minute)],
+        burst_seconds: 60,
+        ..LimitPolicy::default()
+    }
 }
 
 /// The same in a window.
@@ -129,6 +133,7 @@ macro_rules! limiter_conformance {
             learning: what_is_left_is_at_most_what_is_said,
             learning: a_larger_bucket_is_learned_from_what_is_left_in_it,
             learning: a_limit_that_nobody_configured_is_learned,
+            learning: a_provider_that_charges_at_arrival_is_found_out,
             learning: a_refusal_holds_everybody_back_as_long_as_it_says,
         }
         #[test]

@@ -2,13 +2,15 @@
 
 use uuid::Uuid;
 
-use crate::ports::{LimitFact, LimitFacts, QuotaMode, Said};
+use crate::ports::{Dimension, LimitFact, LimitFacts, QuotaMode, Said};
 
 use super::meter::PARTS;
 use super::{MOST_UNITS, Pool};
 
 /// A higher limit is believed when it was told this often.
 const SIGHTS: i64 = 3;
+/// A provider that had a surplus this often on end does not charge at arrival.
+const SURPLUSES: u32 = 20;
 /// A refusal without a word how long it lasts.
 const PAUSE: u64 = 1_000;
 /// No provider is believed that asks for more.
@@ -68,8 +70,7 @@ impl Pool {
     /// `age`: the provider said this at most so long ago, or refill since then would be left out.
     fn learn_level(&mut self, at: usize, fact: &LimitFact, age: u64) {
         let Some(left) = fact.remaining else { return };
-        let (left, meter) =
-            (i64::try_from(left.min(MOST_UNITS)).unwrap_or(i64::MAX), &mut self.meters[at]);
+        let (left, meter) = (i64::try_from(left.min(MOST_UNITS)).unwrap_or(i64::MAX), &mut self.meters[at]);
         if !meter.is_limited() {
             return;
         }
@@ -77,7 +78,14 @@ impl Pool {
             QuotaMode::Bucket => {
                 meter.seen = meter.seen.max(left);
                 let refill = meter.rate * i64::try_from(age).unwrap_or(i64::MAX);
-                meter.bound(left.min(meter.base) * PARTS + refill);
+                let most = left.min(meter.base) * PARTS + refill;
+                let call = meter.typical() * PARTS;
+                let is_short = most + call / 4 < meter.sure;
+                let is_surplus = most > meter.sure + meter.held * PARTS + 4 * call;
+                meter.bound(most);
+                if at >= Dimension::OutputTokens as usize {
+                    self.learn_charge(is_short, is_surplus);
+                }
             }
             QuotaMode::Window => {
                 // Of a window that is over nothing is left to learn.
@@ -89,6 +97,22 @@ impl Pool {
                     self.spent.add(self.now, &units);
                 }
             }
+        }
+    }
+
+    /// Less is left than was sure to be there: the provider charges more than calls use. It is what it
+    /// does that charges `max_tokens` at arrival, as most do. More is left than there could be if calls
+    /// under way had taken nothing yet: it does not.
+    fn learn_charge(&mut self, is_short: bool, is_surplus: bool) {
+        if is_short {
+            (self.charges_whole, self.surpluses) = (true, 0);
+        } else if is_surplus {
+            self.surpluses += 1;
+            if self.surpluses >= SURPLUSES {
+                (self.charges_whole, self.surpluses) = (false, 0);
+            }
+        } else {
+            self.surpluses = 0;
         }
     }
 

@@ -26,9 +26,7 @@ impl Spent {
         let (slots, last) = (WINDOW / SLOT, now / SLOT);
         for n in 0..slots {
             let share = |limit: u64| limit * (n + 1) / slots - limit * n / slots;
-            let units = policy
-                .per_minute
-                .map(|limit| number(share(limit.unwrap_or(0))));
+            let units = policy.per_minute.map(|limit| number(share(limit.unwrap_or(0))));
             spent.add_to(number(last + n + 1) - number(slots), &units);
         }
         spent

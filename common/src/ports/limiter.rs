@@ -124,6 +124,8 @@ pub enum Reserved {
 pub enum Used {
     /// It was not sent.
     Nothing,
+    /// The provider did not let it in.
+    Refused,
     /// As the provider counted; more than was reserved is a debt.
     Exactly(Amounts),
     /// It broke off: all that was reserved is taken for used.

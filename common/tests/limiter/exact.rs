@@ -19,6 +19,7 @@ fn plan(policy: LimitPolicy) -> Plan {
         longest_ms: 3_000,
         dying_percent: 0,
         load_percent: 150,
+        charges_whole: false,
     }
 }
 
@@ -72,6 +73,18 @@ fn workers_that_die_cost_what_they_held_and_nothing_else() {
 }
 
 #[test]
+fn a_provider_that_charges_at_arrival_is_used_up_with_few_refusals() {
+    let mut plan = plan(tokens(60_000, QuotaMode::Bucket, 10));
+    (plan.charges_whole, plan.full) = (true, false);
+    let (provider, outcome) = run(&plan);
+    let used = used(&plan, provider.charged);
+    println!("at arrival: used {used:.3}, {} refused, {outcome:?}", provider.refused);
+    // It is found out by its first headers, or by its first refusals.
+    assert!(provider.refused <= 4, "{} {outcome:?}", provider.refused);
+    assert!(used >= 0.9, "{used}");
+}
+
+#[test]
 fn a_bucket_of_one_second_is_never_overdrawn_either() {
     let mut plan = plan(tokens(600_000, QuotaMode::Bucket, 1));
     (plan.longest_ms, plan.max_output, plan.seconds) = (300, 200, 120);
@@ -101,7 +114,7 @@ proptest! {
         let policy = LimitPolicy { per_minute: [requests, input, output, both], concurrency, mode, burst_seconds };
         let plan = Plan {
             policy, phase, full: full || is_window, seed, seconds: 150, slots: 40, input: 150, max_output: 400, written_percent,
-            longest_ms, dying_percent, load_percent: 150,
+            longest_ms, dying_percent, load_percent: 150, charges_whole: false,
         };
         let (provider, outcome) = run(&plan);
         prop_assert_eq!((provider.refused, provider.is_overdrawn()), (0, false), "{:?} {:?}", provider.lowest, outcome);

@@ -17,6 +17,8 @@ pub(crate) struct Provider {
     pub(crate) refused: u64,
     running: u32,
     pub(crate) most_running: u32,
+    /// Of `max_tokens` all is charged when a call arrives.
+    pub(crate) charges_whole: bool,
 }
 
 impl Provider {
@@ -32,6 +34,7 @@ impl Provider {
             refused: 0,
             running: 0,
             most_running: 0,
+            charges_whole: false,
         };
         if full {
             provider.level = std::array::from_fn(|at| provider.capacity(at));
@@ -65,10 +68,16 @@ impl Provider {
         self.now = now;
     }
 
+    /// What its headers say is left of input and output together.
+    pub(crate) fn left(&self) -> u64 {
+        u64::try_from(self.level[3].max(0) / PARTS).unwrap()
+    }
+
     /// A call arrives: its request and its prompt are charged, or it is refused for nothing.
-    pub(crate) fn admit(&mut self, now: u64, input: u64) -> bool {
+    pub(crate) fn admit(&mut self, now: u64, input: u64, max_output: u64) -> bool {
         self.advance(now);
-        let asked = [1, input, 1, input + 1];
+        let output = if self.charges_whole { max_output } else { 1 };
+        let asked = [1, input, output, input + output];
         let lacks = |at: usize| {
             self.policy.per_minute[at].is_some() && self.level[at] < i128::from(asked[at]) * PARTS
         };
@@ -78,14 +87,17 @@ impl Provider {
         }
         self.running += 1;
         self.most_running = self.most_running.max(self.running);
-        self.charge([1, input, 0, input]);
+        let output = if self.charges_whole { max_output } else { 0 };
+        self.charge([1, input, output, input + output]);
         true
     }
 
     /// It writes.
     pub(crate) fn write(&mut self, now: u64, tokens: u64) {
         self.advance(now);
-        self.charge([0, 0, tokens, tokens]);
+        if !self.charges_whole {
+            self.charge([0, 0, tokens, tokens]);
+        }
     }
 
     pub(crate) fn end(&mut self) {

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 use millhand_common::limiter::Pool;
-use millhand_common::ports::{Amounts, Asking, LimitPolicy, Reserved, Used};
+use millhand_common::ports::{Amounts, Asking, LimitFact, LimitFacts, LimitPolicy, Reserved, Said, Used};
 use uuid::Uuid;
 
 use crate::provider::Provider;
@@ -51,6 +51,8 @@ pub(crate) struct Plan {
     pub(crate) dying_percent: u64,
     /// Jobs for each job that the quota allows, in percent.
     pub(crate) load_percent: u64,
+    /// The provider charges at arrival, and says what is left.
+    pub(crate) charges_whole: bool,
 }
 
 struct Job {
@@ -67,7 +69,14 @@ enum Slot {
     Free,
     /// In place, until then; since when.
     Waiting(Job, u64, u64),
-    Calling { call: Uuid, used: (u64, u64), writes: VecDeque<u64>, arrives: Option<u64>, ends: u64, dies: bool },
+    Calling {
+        call: Uuid,
+        used: (u64, u64),
+        writes: VecDeque<u64>,
+        arrives: Option<u64>,
+        ends: u64,
+        dies: bool,
+    },
 }
 
 /// What came of it.
@@ -87,6 +96,7 @@ const IN_PLACE: u64 = 500;
 pub(crate) fn run(plan: &Plan) -> (Provider, Outcome) {
     let mut dice = Dice::new(plan.seed);
     let mut provider = Provider::new(plan.policy.clone(), plan.phase, plan.full);
+    provider.charges_whole = plan.charges_whole;
     let mut pool = Pool::new(plan.policy.clone(), 0);
     let mut queue: VecDeque<Job> = VecDeque::new();
     let mut slots: Vec<Slot> = (0..plan.slots).map(|_| Slot::Free).collect();
@@ -147,7 +157,7 @@ pub(crate) fn run(plan: &Plan) -> (Provider, Outcome) {
                         never @ Reserved::Never { .. } => panic!("{never:?}"),
                     }
                 }
-                calling @ Slot::Calling { .. } => go_on(calling, &mut pool, &mut provider, now),
+                calling @ Slot::Calling { .. } => go_on(calling, plan, &mut pool, &mut provider, now),
             };
             outcome.slot_ms += STEP;
         }
@@ -160,7 +170,8 @@ pub(crate) fn run(plan: &Plan) -> (Provider, Outcome) {
 /// So many that the scarcest dimension is asked for `load_percent` of what there is.
 fn arrivals_in(plan: &Plan, millis: u64) -> f64 {
     let input = plan.input as f64 * 1.7;
-    let output = plan.max_output as f64 * plan.written_percent as f64 / 100.0;
+    let written = if plan.charges_whole { 100 } else { plan.written_percent };
+    let output = plan.max_output as f64 * written as f64 / 100.0;
     let each = [1.0, input, output, input + output];
     let limits = plan.policy.per_minute.iter().zip(each);
     let allowed = limits.filter_map(|(limit, each)| Some((*limit)? as f64 / each));
@@ -200,13 +211,20 @@ fn some_call(plan: &Plan, dice: &mut Dice, call: Uuid, job: &Job, now: u64) -> S
     }
 }
 
-fn go_on(slot: Slot, pool: &mut Pool, provider: &mut Provider, now: u64) -> Slot {
+fn go_on(slot: Slot, plan: &Plan, pool: &mut Pool, provider: &mut Provider, now: u64) -> Slot {
     let Slot::Calling { call, used, mut writes, mut arrives, ends, dies } = slot else { return slot };
     if arrives.is_some_and(|at| at <= now) {
         arrives = None;
-        if !provider.admit(now, used.0) {
-            pool.settle(now, call, Used::Exactly(Amounts::call(0, 0)));
+        let is_let_in = provider.admit(now, used.0, plan.max_output);
+        let tokens = LimitFact { remaining: Some(provider.left()), ..LimitFact::default() };
+        let facts = LimitFacts { tokens, ..LimitFacts::default() };
+        if !is_let_in {
+            pool.observe(now, call, &Said::Limited { wait: None, facts });
+            pool.settle(now, call, Used::Refused);
             return Slot::Free;
+        }
+        if plan.charges_whole {
+            pool.observe(now, call, &Said::Answered(facts));
         }
     }
     if arrives.is_none() {

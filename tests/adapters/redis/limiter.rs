@@ -41,11 +41,9 @@ async fn processes_share_one_pool_on_the_servers_clock() {
     let step = asking(20, 30);
     let Reserved::At(wait) = first.reserve(&step).await.unwrap() else { panic!("nothing is there yet") };
     assert!(wait <= Duration::from_millis(500), "{wait:?}");
-    let granted = wait_for("its time", async || {
-        match second.reserve(&step).await.unwrap() {
-            Reserved::Granted => Some(()),
-            _ => None,
-        }
+    let granted = wait_for("its time", async || match second.reserve(&step).await.unwrap() {
+        Reserved::Granted => Some(()),
+        _ => None,
     });
     granted.await;
     assert!(matches!(first.reserve(&asking(50, 0)).await.unwrap(), Reserved::At(_)));

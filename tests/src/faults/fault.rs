@@ -209,9 +209,7 @@ fn says(system: &System, command: &str) {
 }
 
 async fn through(node: &Node, mode: Mode, store: bool, broker: bool, time: Duration) {
-    let links = || {
-        store.then_some(&node.store).into_iter().chain(node.broker.as_ref().filter(|_| broker))
-    };
+    let links = || store.then_some(&node.store).into_iter().chain(node.broker.as_ref().filter(|_| broker));
     links().for_each(|link| link.set(mode));
     tokio::time::sleep(time).await;
     links().for_each(|link| link.set(Mode::Pass));

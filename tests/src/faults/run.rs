@@ -60,7 +60,11 @@ pub async fn run(system: &mut System, fault: Fault, jobs: usize, strikes: usize,
 async fn conversation(client: Client, name: &str, number: usize) -> Vec<History> {
     let (_stays, address) = watch::channel(client.clone());
     let made = wait_for("a conversation", || async {
-        client.send(client.request("POST", "/v1/conversations").json(&json!({}))).await.ok().filter(|answer| answer.status == 201)
+        client
+            .send(client.request("POST", "/v1/conversations").json(&json!({})))
+            .await
+            .ok()
+            .filter(|answer| answer.status == 201)
     })
     .await;
     let conversation = id(&made.json());

@@ -120,11 +120,7 @@ pub(crate) async fn reply(
 }
 
 /// The right to call now; `None` when calls are not limited.
-async fn admit(
-    speaker: &Speaker<'_>,
-    deps: &AnswerDeps,
-    prompt: &Prompt,
-) -> Result<Option<Permit>, Failure> {
+async fn admit(speaker: &Speaker<'_>, deps: &AnswerDeps, prompt: &Prompt) -> Result<Option<Permit>, Failure> {
     let Some(quota) = &deps.quota else { return Ok(None) };
     quota.admit(speaker.attempt, STEP, &prompt.messages).await.map(Some)
 }

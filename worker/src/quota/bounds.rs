@@ -46,7 +46,8 @@ mod tests {
 
     #[test]
     fn an_answer_is_bounded_where_output_is_limited_and_fits_beside_its_prompt() {
-        let limits = |output, both| LimitPolicy { per_minute: [None, None, output, both], ..LimitPolicy::default() };
+        let limits =
+            |output, both| LimitPolicy { per_minute: [None, None, output, both], ..LimitPolicy::default() };
         assert_eq!(output_tokens(&limits(None, None), 2048, 100), None);
         assert_eq!(output_tokens(&limits(None, Some(100_000)), 2048, 100), Some(2048));
         assert_eq!(output_tokens(&limits(Some(500), Some(100_000)), 2048, 100), Some(500));

@@ -107,7 +107,8 @@ fn policy_args(policy: &LimitPolicy) -> [String; 7] {
 impl RateLimiter for RedisLimiter {
     async fn reserve(&self, asking: &Asking) -> Result<Reserved, StoreError> {
         let ids = [asking.call, asking.ticket].map(|id| id.simple().to_string());
-        let answer = self.run(&limit::RESERVE, ids.into_iter().chain(amounts(asking.amounts.units()))).await?;
+        let answer =
+            self.run(&limit::RESERVE, ids.into_iter().chain(amounts(asking.amounts.units()))).await?;
         let answer = list(&answer)?;
         let wait = || Ok::<_, StoreError>(Duration::from_millis(number(at(answer, 1)?)?));
         match text(at(answer, 0)?)? {
@@ -130,6 +131,7 @@ impl RateLimiter for RedisLimiter {
     async fn settle(&self, call: Uuid, used: Used) -> Result<(), StoreError> {
         let (known, units) = match used {
             Used::Nothing => ("nothing", [0; 4]),
+            Used::Refused => ("refused", [0; 4]),
             Used::Exactly(used) => ("exactly", used.units()),
             Used::Unknown => ("unknown", [0; 4]),
         };

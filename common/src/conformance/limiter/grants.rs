@@ -164,7 +164,9 @@ pub async fn as_many_calls_run_as_may(open: &impl AsyncFn(LimitPolicy) -> Subjec
 }
 
 /// C7: what a killed worker held costs at most what it reserved, once, and its slot for 30 s.
-pub async fn a_dead_workers_place_and_charge_are_settled_in_time(open: &impl AsyncFn(LimitPolicy) -> Subject) {
+pub async fn a_dead_workers_place_and_charge_are_settled_in_time(
+    open: &impl AsyncFn(LimitPolicy) -> Subject,
+) {
     let on = open(LimitPolicy { concurrency: Some(2), ..tokens(600) }).await;
     on.advance(60_000);
     let (_dead, alive) = (on.granted(200, 0).await, on.granted(200, 0).await);

@@ -100,3 +100,20 @@ pub async fn a_refusal_holds_everybody_back_as_long_as_it_says(open: &impl Async
     on.advance(1_000);
     on.granted(10, 0).await;
 }
+
+/// Most providers charge the prompt and all of `max_tokens` when a call arrives: what was not written does
+/// not come back.
+pub async fn a_provider_that_charges_at_arrival_is_found_out(open: &impl AsyncFn(LimitPolicy) -> Subject) {
+    let on = open(tokens(6_000)).await;
+    on.advance(60_000);
+    let mut left = 6_000;
+    for _ in 0..3 {
+        let call = on.granted(100, 900).await;
+        left -= 1_000;
+        on.observe(call, said(None, Some(left))).await;
+        on.settle(call, Used::Exactly(Amounts::call(100, 100))).await;
+    }
+    // The second showed it: since then only what a prompt was counted too much comes back.
+    on.granted(100, 2_900).await;
+    assert_eq!(on.ask(100, 0).await, Reserved::At(ms(1_000)));
+}

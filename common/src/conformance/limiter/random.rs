@@ -30,6 +30,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let used = prop_oneof![
         Just(Used::Nothing),
+        Just(Used::Refused),
         Just(Used::Unknown),
         (0u64..2_000, 0u64..2_000).prop_map(|(input, output)| Used::Exactly(Amounts::call(input, output))),
     ];

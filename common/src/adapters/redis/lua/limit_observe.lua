@@ -21,13 +21,31 @@ for d = 1, 4 do
   end
 end
 renew()
+
+local SURPLUSES = 20
+local function learn_charge(is_short, is_surplus)
+  if is_short then
+    p.whole, p.surpluses = true, 0
+  elseif is_surplus then
+    p.surpluses = p.surpluses + 1
+    if p.surpluses >= SURPLUSES then p.whole, p.surpluses = false, 0 end
+  else
+    p.surpluses = 0
+  end
+end
+
 for d = 1, 4 do
   local m, left, reset = p.m[d], tonumber(args[3 * d + 1]), tonumber(args[3 * d + 2])
   if left and m.base > 0 then
     left = math.min(left, MOST_UNITS)
     if MODE == 'bucket' then
       m.seen = math.max(m.seen, left)
-      m.sure = math.min(m.sure, math.min(left, m.base) * PARTS + m.rate * age)
+      local most = math.min(left, m.base) * PARTS + m.rate * age
+      local call = math.max(floordiv(m.typical8, 8), 1) * PARTS
+      local is_short = most + floordiv(call, 4) < m.sure
+      local is_surplus = most > m.sure + m.held * PARTS + 4 * call
+      m.sure = math.min(m.sure, most)
+      if d >= 3 then learn_charge(is_short, is_surplus) end
     else
       local foreign = m.base - left - m.spent - m.held
       if foreign > 0 and reset and reset > age then

@@ -146,7 +146,8 @@ local function recover()
 end
 
 local function create()
-  p = {now = clock, paused = 0, share = 1000, share_at = clock, head = '', head_until = 0, running = 0, m = {}}
+  p = {now = clock, paused = 0, share = 1000, share_at = clock, head = '', head_until = 0, running = 0, whole = false,
+    surpluses = 0, m = {}}
   for d = 1, 4 do
     p.m[d] = {rate = 0, base = 0, room = 0, cap = 0, pace = 0, sure = 0, held = 0, seen = 0, typical8 = 0,
       told = 0, next = 0, sights = 0, spent = 0}
@@ -203,6 +204,19 @@ local function save() redis.call('SET', P .. ':pool', cmsgpack.pack(p)) end
 local function units_of(first)
   local input, output = tonumber(args[first + 1]), tonumber(args[first + 2])
   return {tonumber(args[first]), input, output, math.min(input + output, 100000000000)}
+end
+
+-- What a call took, by what is known of it: nothing, refused, unknown, or exactly, then in numbers.
+local function taken(reserved, known, first)
+  if known == 'nothing' then return {0, 0, 0, 0} end
+  if known == 'refused' then return {1, 0, 0, 0} end
+  if known == 'unknown' then return reserved end
+  local used = units_of(first)
+  if p.whole then
+    used[3] = math.max(used[3], reserved[3])
+    used[4] = math.min(used[2] + used[3], 100000000000)
+  end
+  return used
 end
 
 local function ticks(missing, m) return missing > 0 and ceildiv(missing, math.max(m.rate, 1)) or 0 end

@@ -1,20 +1,15 @@
--- call, what is known (nothing, exactly, unknown), requests, input, output
+-- call, what is known (nothing, refused, unknown, exactly), requests, input, output
 local call, known = args[1], args[2]
 begin(false)
-local function taken(reserved)
-  if known == 'nothing' then return {0, 0, 0, 0} end
-  if known == 'unknown' then return reserved end
-  return units_of(3)
-end
 local reserved = held(call)
 if reserved and not reserved[3] then
   drop(call, false)
-  release(reserved[1], taken(reserved[1]))
+  release(reserved[1], taken(reserved[1], known, 3))
 elseif not reserved then
   local late = redis.call('GETDEL', P .. ':late:' .. call)
   late = late and cmsgpack.unpack(late)
   if late and p.now < late[2] then
-    local used = taken(late[1])
+    local used = taken(late[1], known, 3)
     for d = 1, 4 do
       local m = p.m[d]
       if m.base > 0 then
