@@ -31,6 +31,7 @@
 mod forecast;
 mod held;
 mod learn;
+mod line;
 mod meter;
 mod spent;
 
@@ -167,24 +168,6 @@ impl Pool {
         Reserved::At(Duration::from_millis(wait))
     }
 
-    /// What a place that was given becomes.
-    fn take_place(&mut self, asking: &Asking, place: Held) -> Reserved {
-        let later = |wait| Reserved::At(Duration::from_millis(wait));
-        if place.since > self.now {
-            return later(place.since - self.now);
-        }
-        let paused = self.paused_until.saturating_sub(self.now);
-        if paused > 0 || self.is_full() {
-            let wait = paused.max(ASK_AGAIN);
-            self.holds.keep(asking.ticket, self.now + wait + PLACE_GRACE);
-            return later(wait);
-        }
-        self.holds.remove(asking.ticket);
-        let held = Held { units: place.units, since: self.now, is_place: false };
-        self.holds.add(asking.call, held, self.now + TTL);
-        Reserved::Granted
-    }
-
     /// A call has ended.
     pub fn settle(&mut self, now: u64, call: Uuid, used: Used) {
         self.advance(now);
@@ -226,12 +209,6 @@ impl Pool {
             limit: limit.unsigned_abs(),
             asked: asked.unsigned_abs(),
         })
-    }
-
-    /// Until when somebody else keeps the rest back.
-    fn head_but(&self, ticket: Uuid) -> Option<u64> {
-        let (head, until) = self.head?;
-        (head != ticket && self.now < until).then_some(until)
     }
 
     fn is_full(&self) -> bool {
@@ -281,12 +258,6 @@ impl Pool {
         }
         if self.policy.mode == QuotaMode::Window {
             self.spent.add(self.now, used);
-        }
-    }
-
-    fn give_up_place(&mut self, ticket: Uuid) {
-        if let Some(place) = self.holds.remove(ticket) {
-            self.release(&place.units, &[0; 4]);
         }
     }
 

@@ -24,7 +24,9 @@ use settler::{Settler, Task};
 
 /// A job keeps its slot this long for quota that is on its way: giving it back and taking it again costs
 /// about as much. Longer waits are for the queue.
-const IN_PLACE: Duration = Duration::from_millis(500);
+pub(crate) const IN_PLACE: Duration = Duration::from_millis(500);
+/// The same for a job whose step was said to begin: giving it back would look as if the call had been made.
+pub(crate) const IN_PLACE_ONCE_BEGUN: Duration = Duration::from_secs(5);
 /// While the limiter is away there are no new calls; it is asked again after this long.
 const AWAY_PAUSE: Duration = Duration::from_millis(250);
 /// And after this long the job is given back, if the store can take it.
@@ -59,7 +61,8 @@ impl Quota {
         self.gate.opened(&*self.limiter).await;
     }
 
-    /// The right to make a call of `step` now. Dropped, it is given back.
+    /// The right to make a call of `step`, waited for in place for at most `patience`. Dropped, it is given
+    /// back.
     ///
     /// # Errors
     /// [`Failure::NoQuota`] when there is none soon; [`Failure::Fatal`] when there never will be.
@@ -68,8 +71,9 @@ impl Quota {
         attempt: &Attempt,
         step: &str,
         messages: &[ChatMessage],
+        patience: Duration,
     ) -> Result<Permit, Failure> {
-        let admitted = self.wait_for(attempt, step, messages).await;
+        let admitted = self.wait_for(attempt, step, messages, patience).await;
         self.gate.decided();
         if let Err(Failure::NoQuota { after }) = &admitted {
             counter!(telemetry::LIMITER_YIELDS, "reason" => "quota").increment(1);
@@ -83,6 +87,7 @@ impl Quota {
         attempt: &Attempt,
         step: &str,
         messages: &[ChatMessage],
+        patience: Duration,
     ) -> Result<Permit, Failure> {
         let job = &attempt.job().spec;
         let input = bounds::input_tokens(messages);
@@ -104,7 +109,7 @@ impl Quota {
                         histogram!(telemetry::LIMITER_PARKED).record(started.elapsed().as_secs_f64());
                         return Ok(permit);
                     }
-                    counter!(telemetry::LIMITER_STALE).increment(1);
+                    permit.give_back().await;
                     permit = Permit::new(self, bound);
                     continue;
                 }
@@ -131,7 +136,7 @@ impl Quota {
                     continue;
                 }
             };
-            if started.elapsed() + wait > IN_PLACE {
+            if started.elapsed() + wait > patience {
                 permit.forget();
                 histogram!(telemetry::LIMITER_PARKED).record(started.elapsed().as_secs_f64());
                 return Err(Failure::NoQuota { after: wait });
@@ -195,6 +200,14 @@ impl Permit {
     /// Whether the call may still be sent on it.
     pub(crate) fn is_fresh(&self) -> bool {
         self.granted.elapsed() < GRANT_TTL
+    }
+
+    /// Gives a grant back that came too late, so that the next one can be had at once.
+    pub(crate) async fn give_back(mut self) {
+        counter!(telemetry::LIMITER_STALE).increment(1);
+        if self.quota.limiter.settle(self.call, Used::Nothing).await.is_ok() {
+            self.state = State::Settled;
+        }
     }
 
     /// The longest answer that was reserved for a job that says none.

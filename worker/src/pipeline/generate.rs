@@ -19,7 +19,7 @@ use super::record::citation;
 use super::speaker::Speaker;
 use super::support::support;
 use crate::attempt::{Begun, Failure, Stopped};
-use crate::quota::Permit;
+use crate::quota::{IN_PLACE, IN_PLACE_ONCE_BEGUN, Permit};
 
 const STEP: &str = "model:1";
 
@@ -76,7 +76,7 @@ pub(crate) async fn reply(
     // Quota comes before the step is said to begin: a job that has to wait for it has begun nothing.
     let mut permit = match attempt.has_finished(STEP) {
         true => None,
-        false => admit(speaker, deps, &prompt).await?,
+        false => admit(speaker, deps, &prompt, IN_PLACE).await?,
     };
     if let Begun::Replay(result) = attempt.begin(STEP, StepKind::ModelCall).await? {
         return replay(speaker, result).await;
@@ -86,9 +86,10 @@ pub(crate) async fn reply(
     let mut reply = loop {
         calls += 1;
         if permit.as_ref().is_none_or(|permit| !permit.is_fresh()) {
-            // Given back before another is asked for.
-            drop(permit.take());
-            permit = admit(speaker, deps, &prompt).await?;
+            if let Some(late) = permit.take() {
+                late.give_back().await;
+            }
+            permit = admit(speaker, deps, &prompt, IN_PLACE_ONCE_BEGUN).await?;
         }
         let err = match call(speaker, deps, model, &prompt, permit.take()).await {
             Ok(reply) => break reply,
