@@ -121,9 +121,14 @@ pub(crate) async fn reply(
 }
 
 /// The right to call now; `None` when calls are not limited.
-async fn admit(speaker: &Speaker<'_>, deps: &AnswerDeps, prompt: &Prompt) -> Result<Option<Permit>, Failure> {
+async fn admit(
+    speaker: &Speaker<'_>,
+    deps: &AnswerDeps,
+    prompt: &Prompt,
+    patience: Duration,
+) -> Result<Option<Permit>, Failure> {
     let Some(quota) = &deps.quota else { return Ok(None) };
-    quota.admit(speaker.attempt, STEP, &prompt.messages).await.map(Some)
+    quota.admit(speaker.attempt, STEP, &prompt.messages, patience).await.map(Some)
 }
 
 async fn replay(speaker: &mut Speaker<'_>, result: serde_json::Value) -> Result<Reply, Failure> {

@@ -17,7 +17,7 @@ const STEPS: usize = 60;
 #[derive(Clone, Debug)]
 enum Step {
     Wait(u64),
-    StepBack(u64),
+    Back(u64),
     /// Which step of which job, and how large.
     Reserve(u8, u64, u64),
     /// Of the calls so far, by recency.
@@ -37,7 +37,7 @@ fn step() -> impl Strategy<Value = Step> {
     let wait = prop_oneof![0u64..400, 0u64..8_000, 30_000u64..70_000];
     prop_oneof![
         4 => wait.prop_map(Step::Wait),
-        1 => (0u64..2_000).prop_map(Step::StepBack),
+        1 => (0u64..2_000).prop_map(Step::Back),
         8 => (0u8..6, 0u64..900, 0u64..900).prop_map(|(of, input, output)| Step::Reserve(of, input, output)),
         5 => (0u8..5, used).prop_map(|(of, used)| Step::Settle(of, used)),
         1 => (0u8..5).prop_map(Step::Extend),
@@ -107,7 +107,7 @@ async fn follow(
     for (at, step) in steps.into_iter().enumerate() {
         match step {
             Step::Wait(millis) => on.advance(millis),
-            Step::StepBack(millis) => on.step_back(millis),
+            Step::Back(millis) => on.step_back(millis),
             Step::Reserve(of, input, output) => {
                 let ticket = Uuid::from_u128(u128::from(of) + 1);
                 let call = Uuid::from_u128(1_000 + at as u128);
