@@ -149,7 +149,7 @@ impl LaneConsumer {
                 self.queue.clone(),
                 ShortString::default(),
                 options,
-                cancelled_for_good(),
+                FieldTable::default(),
             );
             let mut consumer = asked(consuming).await?;
             if !self.take_until_surplus(&channel, &mut consumer).await? {
