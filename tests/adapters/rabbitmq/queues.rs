@@ -80,22 +80,29 @@ async fn a_hint_that_reaches_no_queue_is_not_published() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deleted_queue_is_made_and_consumed_again() {
     let config = alone(shared().await.url(), 2);
-    let broker = connect(&config).await;
-    broker.publish(&hints(1)).await.unwrap();
-    let lost = receive(&broker, Lane::Interactive).await;
+    let (broker, another) = (connect(&config).await, connect(&config).await);
+    broker.publish(&hints(2)).await.unwrap();
+    let lost = [receive(&broker, Lane::Interactive).await, receive(&another, Lane::Interactive).await];
     let other = Other::connect(&config.url).await;
-    // Waiting while it goes, as a free slot does.
-    let next = async { receive(&broker, Lane::Interactive).await };
     let again = async {
         other.delete(&format!("{}.interactive", config.name)).await;
-        let sent = hints(1);
+        let sent = hints(2);
         wait_for("publishing to work", async || broker.publish(&sent).await.ok()).await;
         sent
     };
-    let (next, sent) = futures::future::join(next, again).await;
-    assert_eq!(next.hint, sent[0]);
-    next.ack().await.unwrap();
-    let _gone_with_its_queue = lost.ack().await;
+    // Waiting while it goes, as free slots do; kept, so that each gets one.
+    let next = [receive(&broker, Lane::Interactive), receive(&another, Lane::Interactive)];
+    let (next, sent) = futures::future::join(futures::future::join_all(next), again).await;
+    let jobs = |mut jobs: Vec<JobId>| {
+        jobs.sort();
+        jobs
+    };
+    let came = jobs(next.iter().map(|delivery| delivery.hint.job).collect());
+    assert_eq!(came, jobs(sent.iter().map(|hint| hint.job).collect()));
+    for delivery in next {
+        delivery.ack().await.unwrap();
+    }
+    drop((lost, another));
     slots_hold(&broker, 2).await;
 }
 

@@ -11,13 +11,14 @@ use lapin::options::{
     BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
     QueueDeclareOptions,
 };
-use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::types::{FieldTable, ShortString};
 use lapin::{Acker, Channel, Consumer};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::link::{GOOD, Line, Link, wait_before};
 use super::reason;
+use super::topology::MISSING;
 use crate::model::Hint;
 use crate::ports::{BrokerError, Delivery, Settle};
 use crate::telemetry;
@@ -126,6 +127,7 @@ impl LaneConsumer {
             };
             if line.conn.status().connected() {
                 tracing::warn!(queue = %self.queue, %reason, "a consumer ended and is made anew");
+                tokio::time::sleep(MISSING).await;
             }
             if started.elapsed() >= GOOD {
                 attempt = 0;
@@ -147,7 +149,7 @@ impl LaneConsumer {
                 self.queue.clone(),
                 ShortString::default(),
                 options,
-                cancelled_for_good(),
+                FieldTable::default(),
             );
             let mut consumer = asked(consuming).await?;
             if !self.take_until_surplus(&channel, &mut consumer).await? {
@@ -290,14 +292,6 @@ impl Settle for Lent {
 fn give_back(acker: &Acker) {
     let options = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
     let _sent = acker.nack(options).now_or_never();
-}
-
-/// Without this, RabbitMQ 3.10 moves the consumer of a deleted queue to the next one of that name, and
-/// keeps from it what it takes for messages that it has had.
-fn cancelled_for_good() -> FieldTable {
-    let mut arguments = FieldTable::default();
-    arguments.insert("x-cancel-on-ha-failover".into(), AMQPValue::Boolean(true));
-    arguments
 }
 
 async fn asked<T>(answer: impl Future<Output = lapin::Result<T>>) -> Result<T, String> {

@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 
 use super::link::{Line, Link};
 use super::reason;
-use super::topology::Topology;
+use super::topology::{MISSING, Topology};
 use crate::model::Hint;
 use crate::ports::BrokerError;
 
@@ -65,6 +65,7 @@ impl Publisher {
                 Ok(())
             }
             Err(Failed::Unroutable) => {
+                tokio::time::sleep(MISSING).await;
                 self.link.declare(&line).await?;
                 Err(BrokerError::Unreachable(
                     "a queue was missing in RabbitMQ, and is declared again".to_owned(),

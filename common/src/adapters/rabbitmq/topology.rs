@@ -1,6 +1,7 @@
 //! The queues, and what is true of them.
 
 use std::fmt;
+use std::time::Duration;
 
 use lapin::options::QueueDeclareOptions;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
@@ -40,6 +41,10 @@ impl fmt::Display for Version {
         write!(f, "{}.{}", self.0, self.1)
     }
 }
+
+/// How long a queue that was deleted stays so. RabbitMQ 3.10 moves a consumer that has not noticed yet to
+/// the new queue of that name, and keeps from it what it takes for messages that the consumer has had.
+pub(super) const MISSING: Duration = Duration::from_secs(1);
 
 /// The queues of one installation.
 pub(super) struct Topology {
