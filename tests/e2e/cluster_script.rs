@@ -138,6 +138,9 @@ async fn one_script_serves_on_kafka_goes_on_after_a_kill_and_stops_in_order() {
     assert_eq!(processes_of(&folder), Vec::<String>::new(), "{said}");
     for name in ["api-1", "api-2", "worker-1", "worker-2", "worker-3"] {
         let log = fs::read_to_string(folder.join(name).with_extension("log")).unwrap();
-        assert!(log.trim_end().lines().last().unwrap().contains("\"stopped\""), "{name} ended in order: {log}");
+        assert!(
+            log.trim_end().lines().last().unwrap().contains("\"stopped\""),
+            "{name} ended in order: {log}"
+        );
     }
 }
