@@ -12,13 +12,13 @@ test *NAMES:
 run *ARGS:
     cargo run --release -- up {{ARGS}}
 
-# A cluster of plain processes on loopback, until Ctrl-C: `just cluster kafka --port 8000`.
+# A cluster of plain processes on loopback, until Ctrl-C: `just cluster rabbitmq --port 8000`.
 cluster *ARGS:
     cargo build --release --locked
     compose/cluster {{ARGS}}
 
-# The cluster in containers: `just up kafka --scale worker=5`.
-up broker="kafka" *ARGS:
+# The cluster in containers: `just up rabbitmq --scale worker=5`.
+up broker="rabbitmq" *ARGS:
     COMPOSE_PROFILES={{broker}} docker compose -f compose/millhand.yaml up --build --detach --wait {{ARGS}}
     COMPOSE_PROFILES={{broker}} docker compose -f compose/millhand.yaml run --rm --no-deps sample
 

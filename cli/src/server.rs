@@ -29,6 +29,8 @@ use tracing_subscriber::EnvFilter;
 /// JSON lines on standard error; `RUST_LOG` chooses.
 pub(crate) fn start_logs() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,tantivy=warn"));
+    // It logs each error that it also returns, and at `trace` the password of RabbitMQ.
+    let filter = filter.add_directive("lapin=off".parse().expect("a target and a level"));
     tracing_subscriber::fmt()
         .json()
         .flatten_event(true)

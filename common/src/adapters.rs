@@ -5,4 +5,5 @@ mod ending;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod pgvector;
+pub mod rabbitmq;
 pub mod redis;

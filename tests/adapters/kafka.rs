@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millhand_common::adapters::kafka::{KafkaBroker, KafkaConfig};
-use millhand_common::model::{Hint, JobId, Lane, TenantId};
+use millhand_common::model::{Hint, JobId, Lane};
 use millhand_common::ports::Broker;
 use millhand_tests::servers::Kafka;
 use tokio::sync::OnceCell;
@@ -33,7 +33,7 @@ async fn open() -> Arc<dyn Broker> {
 millhand_common::broker_conformance!(open);
 
 fn hint() -> Hint {
-    Hint { v: 1, job: JobId::new(), tenant: TenantId::default(), lane: Lane::Interactive, traceparent: None }
+    millhand_common::conformance::broker::hint(Lane::Interactive)
 }
 
 /// A hint that was received and never acked comes to the next consumer; one that was acked does not,

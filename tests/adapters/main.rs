@@ -3,4 +3,5 @@
 
 mod kafka;
 mod pgvector;
+mod rabbitmq;
 mod redis;

@@ -1,4 +1,4 @@
-//! The same promises on real servers: Kafka, Redis and PostgreSQL, several ingresses, several workers.
+//! The same promises on real servers: Kafka or RabbitMQ, Redis and PostgreSQL, several ingresses, several workers.
 
 use std::collections::HashSet;
 use std::fs;
@@ -11,23 +11,37 @@ use tokio::process::Command;
 use millhand_tests::log::check_log;
 use millhand_tests::provider::answer_to;
 use millhand_tests::server::binary;
-use millhand_tests::servers::{Kafka, Postgres, Redis};
+use millhand_tests::servers::{Kafka, Postgres, RabbitMq, Redis};
 use millhand_tests::{Launch, Provider, wait_for};
+
+/// What spreads the work.
+enum Queue {
+    Kafka(Kafka),
+    RabbitMq(RabbitMq),
+}
 
 /// The servers, and how processes are told of them.
 pub(crate) struct Cluster {
     redis: Redis,
-    kafka: Kafka,
+    queue: Queue,
     /// It runs as long as somebody holds it.
     _postgres: Arc<Postgres>,
     database: String,
 }
 
 impl Cluster {
-    pub(crate) async fn start() -> Self {
-        let (redis, kafka, postgres) = futures::join!(Redis::start(), Kafka::start(), Postgres::shared());
+    pub(crate) async fn on_kafka() -> Self {
+        Self::start(async { Queue::Kafka(Kafka::start().await) }).await
+    }
+
+    pub(crate) async fn on_rabbitmq() -> Self {
+        Self::start(async { Queue::RabbitMq(RabbitMq::start().await) }).await
+    }
+
+    async fn start(queue: impl Future<Output = Queue>) -> Self {
+        let (redis, queue, postgres) = futures::join!(Redis::start(), queue, Postgres::shared());
         let database = postgres.new_database().await;
-        let cluster = Self { redis, kafka, _postgres: postgres, database };
+        let cluster = Self { redis, queue, _postgres: postgres, database };
         let mut migrate = Command::new(binary());
         migrate.arg("migrate").env("MILLHAND_STORE__KIND", "redis");
         migrate.env("MILLHAND_STORE__URL", cluster.redis.url());
@@ -38,9 +52,13 @@ impl Cluster {
     }
 
     pub(crate) fn launch(&self, role: &'static str) -> Launch {
+        let (kind, url) = match &self.queue {
+            Queue::Kafka(kafka) => ("kafka", kafka.servers()),
+            Queue::RabbitMq(node) => ("rabbitmq", node.url()),
+        };
         Launch::shared(role)
-            .env("MILLHAND_BROKER__KIND", "kafka")
-            .env("MILLHAND_BROKER__URL", self.kafka.servers())
+            .env("MILLHAND_BROKER__KIND", kind)
+            .env("MILLHAND_BROKER__URL", url)
             .env("MILLHAND_STORE__KIND", "redis")
             .env("MILLHAND_STORE__URL", self.redis.url())
             .env("MILLHAND_INDEX__KIND", "pgvector")
@@ -49,8 +67,26 @@ impl Cluster {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn any_ingress_answers_for_any_job_and_document() {
-    let cluster = Cluster::start().await;
+async fn any_ingress_answers_for_any_job_and_document_on_kafka() {
+    any_ingress_answers_for_any_job_and_document(Cluster::on_kafka().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_ingress_answers_for_any_job_and_document_on_rabbitmq() {
+    any_ingress_answers_for_any_job_and_document(Cluster::on_rabbitmq().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_worker_loses_no_job_on_kafka() {
+    a_killed_worker_loses_no_job(Cluster::on_kafka().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_worker_loses_no_job_on_rabbitmq() {
+    a_killed_worker_loses_no_job(Cluster::on_rabbitmq().await).await;
+}
+
+async fn any_ingress_answers_for_any_job_and_document(cluster: Cluster) {
     let (api, worker) = (cluster.launch("api"), cluster.launch("worker"));
     let (first, second, _one, _two) =
         futures::join!(api.start(), api.start(), worker.start(), worker.start());
@@ -72,9 +108,8 @@ async fn any_ingress_answers_for_any_job_and_document() {
     assert_eq!(first.client.log(&job, 0).await, second.client.log(&job, 0).await);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_killed_worker_loses_no_job() {
-    let (cluster, model) = (Cluster::start().await, Provider::start().await);
+async fn a_killed_worker_loses_no_job(cluster: Cluster) {
+    let model = Provider::start().await;
     let worker = cluster.launch("worker").model(&model.base_url()).arg("--slots").arg("4");
     let api = cluster.launch("api").model(&model.base_url()).start().await;
     let (doomed, survivor) = futures::join!(worker.start(), worker.start());

@@ -8,6 +8,7 @@ use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
+use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 use millhand_tests::documents::check_citations;
@@ -92,12 +93,17 @@ fn all(broker: &str) -> [&str; 9] {
     ["api-1", "api-2", "worker-1", "worker-2", "worker-3", "nginx", broker, "redis", "postgres"]
 }
 
-async fn serves_and_leaves_nothing_behind(broker: &str) {
+/// A folder for a cluster, in one that PostgreSQL may enter: it runs as nobody where the test runs as root.
+fn folder() -> (TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
-    // PostgreSQL runs as nobody where the test runs as root, and must find its folder.
     fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
     let folder = dir.path().join("cluster");
-    let cluster = Cluster::start(broker, &folder).await;
+    (dir, folder)
+}
+
+/// Starts a cluster, asks it, and kills the script: then it can tell nobody to stop.
+async fn serves_and_leaves_nothing_behind(broker: &str, folder: &Path) {
+    let cluster = Cluster::start(broker, folder).await;
     let said = cluster.said();
     let line = said.lines().find(|line| line.trim_start().starts_with("processes")).unwrap();
     let named: Vec<&str> = line.split_whitespace().skip(1).collect();
@@ -107,18 +113,25 @@ async fn serves_and_leaves_nothing_behind(broker: &str) {
     }
     answers(&cluster, "如何紧急停机？", "拉下楼梯旁的红色拉杆").await;
     answers(&cluster, "How do I add my own documents?", "millhand ingest").await;
-    assert!(all(broker).len() <= processes_of(&folder).len(), "{:#?}", processes_of(&folder));
-
-    // Killed, it can tell nobody to stop.
+    assert!(all(broker).len() <= processes_of(folder).len(), "{:#?}", processes_of(folder));
     cluster.end_by(Signal::KILL).await;
-    wait_for("every process to be gone", || async { processes_of(&folder).is_empty().then_some(()) }).await;
+    wait_for("every process to be gone", || async { processes_of(folder).is_empty().then_some(()) }).await;
+}
 
-    // On the same folder, with all that was in it.
-    let cluster = Cluster::start(broker, &folder).await;
-    assert_eq!(
-        cluster.client.get("/v1/jobs?status=completed").await.json()["data"].as_array().unwrap().len(),
-        3
-    );
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_script_serves_on_rabbitmq_and_leaves_nothing_behind() {
+    let (_dir, folder) = folder();
+    serves_and_leaves_nothing_behind("rabbitmq", &folder).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_script_serves_on_kafka_goes_on_after_a_kill_and_stops_in_order() {
+    let (_dir, folder) = folder();
+    serves_and_leaves_nothing_behind("kafka", &folder).await;
+    // On the same folder, with all that was in it: the sample and two answers.
+    let cluster = Cluster::start("kafka", &folder).await;
+    let kept = cluster.client.get("/v1/jobs?status=completed").await.json();
+    assert_eq!(kept["data"].as_array().unwrap().len(), 3, "{kept}");
     answers(&cluster, "How do I add my own documents?", "millhand ingest").await;
     let (code, said) = cluster.end_by(Signal::INT).await;
     assert_eq!(code, Some(0), "{said}");
@@ -130,9 +143,4 @@ async fn serves_and_leaves_nothing_behind(broker: &str) {
             "{name} ended in order: {log}"
         );
     }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_script_serves_on_kafka_and_leaves_nothing_behind() {
-    serves_and_leaves_nothing_behind("kafka").await;
 }

@@ -14,8 +14,6 @@ use millhand_tests::server::binary;
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../compose");
 const BROKERS: [&str; 2] = ["kafka", "rabbitmq"];
-/// Those that this version can use.
-const SERVED: [&str; 1] = ["kafka"];
 /// What a process may take to stop beyond the worker's drain.
 const BEYOND_THE_DRAIN: Duration = Duration::from_secs(15);
 
@@ -201,7 +199,7 @@ fn the_binary_takes_every_key_and_has_time_to_stop() {
     for (name, service) in
         declared("services").iter().filter(|(name, service)| is_ours(service) && *name != "sample")
     {
-        for broker in SERVED {
+        for broker in BROKERS {
             let environment = environment(service, broker);
             let mut check = Command::new(binary());
             check.args(["config", "check"]).env_clear().envs(&environment).current_dir("/");

@@ -60,7 +60,7 @@ async fn asked_for_agents(ingress: &Server) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_go_on_through_the_other_ingress_and_the_killed_one_comes_back() {
-    let (cluster, model) = futures::join!(Cluster::start(), Provider::start());
+    let (cluster, model) = futures::join!(Cluster::on_kafka(), Provider::start());
     let api = cluster.launch("api").model(&model.base_url());
     let worker = cluster.launch("worker").model(&model.base_url());
     let (first, second, _one, _two) =

@@ -5,10 +5,12 @@ mod kafka;
 mod nginx;
 mod postgres;
 mod process;
+mod rabbitmq;
 mod redis;
 
 pub use kafka::Kafka;
 pub use nginx::Nginx;
 pub use postgres::Postgres;
 pub use process::{Process, free_port};
+pub use rabbitmq::RabbitMq;
 pub use redis::{Redis, RedisCluster};

@@ -1,11 +1,12 @@
 //! Rules that concern more than one key. Each message says what to do.
 
 use super::load::Setting;
-use super::{BrokerKind, Config, ConfigError, IndexKind, ModelConfig, StoreKind};
+use super::{BrokerConfig, BrokerKind, Config, ConfigError, IndexKind, ModelConfig, StoreKind};
 
 /// Refuses what this version cannot serve and what contradicts itself.
 pub(super) fn check(config: &Config, set: &[Setting]) -> Result<(), ConfigError> {
     kinds(config)?;
+    broker(&config.broker)?;
     keys_are_not_in_the_file(set)?;
     model(&config.model)?;
     embedder(config)
@@ -15,14 +16,16 @@ fn kinds(config: &Config) -> Result<(), ConfigError> {
     let later = |key: &str, kind: &str| {
         Err(ConfigError::Rule(format!("`{key} = \"{kind}\"` comes with a later version")))
     };
-    match (config.broker.kind, config.index.kind) {
-        (BrokerKind::Rabbitmq, _) => return later("broker.kind", "rabbitmq"),
-        (_, Some(IndexKind::Chroma)) => return later("index.kind", "chroma"),
-        _ => {}
+    if config.index.kind == Some(IndexKind::Chroma) {
+        return later("index.kind", "chroma");
     }
     let (broker, store, index) = (config.broker.kind, config.store.kind, config.index.kind);
+    let broker_example = match broker {
+        BrokerKind::Rabbitmq => "amqp://user:password@host:5672",
+        BrokerKind::Embedded | BrokerKind::Kafka => "host:9092,host:9092",
+    };
     let parts = [
-        ("broker", broker != BrokerKind::Embedded, &config.broker.url, "host:9092,host:9092"),
+        ("broker", broker != BrokerKind::Embedded, &config.broker.url, broker_example),
         ("store", store != StoreKind::Embedded, &config.store.url, "redis://host:6379"),
         (
             "index",
@@ -49,6 +52,36 @@ fn kinds(config: &Config) -> Result<(), ConfigError> {
         }
     }
     Ok(())
+}
+
+fn broker(broker: &BrokerConfig) -> Result<(), ConfigError> {
+    let is_rabbit = broker.kind == BrokerKind::Rabbitmq;
+    let is_amqp = |url: &str| url.starts_with("amqp://") || url.starts_with("amqps://");
+    if is_rabbit && !broker.url.as_ref().is_some_and(|url| is_amqp(url.expose())) {
+        return Err(ConfigError::Rule(
+            "`broker.url` is not an address of RabbitMQ: it starts with amqp://, or amqps:// for TLS, e.g. \
+             amqp://user:password@host:5672"
+                .to_owned(),
+        ));
+    }
+    match &broker.name {
+        Some(_) if broker.kind == BrokerKind::Embedded => Err(ConfigError::Rule(
+            "`broker.name` is set, but this broker has no queues to name: remove it, or set `broker.kind`"
+                .to_owned(),
+        )),
+        // Kafka takes no other characters, and no longer names.
+        Some(name)
+            if name.is_empty()
+                || name.len() > 200
+                || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)) =>
+        {
+            Err(ConfigError::Rule(
+                "`broker.name` is 1-200 characters of a-z, A-Z, 0-9, `.`, `_` and `-`: choose another"
+                    .to_owned(),
+            ))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn keys_are_not_in_the_file(set: &[Setting]) -> Result<(), ConfigError> {

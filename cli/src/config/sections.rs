@@ -14,6 +14,16 @@ pub(crate) struct BrokerConfig {
     pub(crate) kind: BrokerKind,
     /// `"amqp://…"` or `"host:9092,…"`; the embedded one has none.
     pub(crate) url: Option<Secret>,
+    /// Queues or topics are called `<name>.<lane>`; the embedded one has none. Two installations on one
+    /// server need two names.
+    pub(crate) name: Option<String>,
+}
+
+impl BrokerConfig {
+    /// What queues or topics are called, before their lane.
+    pub(crate) fn name(&self) -> String {
+        self.name.clone().unwrap_or_else(|| "millhand.jobs".to_owned())
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]

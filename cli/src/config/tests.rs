@@ -88,7 +88,7 @@ fn a_bad_value_names_its_key_and_place() {
 
 #[test]
 fn what_comes_later_is_refused_now() {
-    insta::assert_snapshot!(refusal("[broker]\nkind = \"rabbitmq\"\nurl = \"amqp://x\"\n", &[]), @r#"`broker.kind = "rabbitmq"` comes with a later version"#);
+    insta::assert_snapshot!(refusal("[index]\nkind = \"chroma\"\nurl = \"http://x\"\n", &[]), @r#"`index.kind = "chroma"` comes with a later version"#);
     insta::assert_snapshot!(refusal("[tenants.a]\n", &[]), @"`tenants` in FOLDER/millhand.toml comes with a later version: remove it for now");
     insta::assert_snapshot!(refusal("[model.limits]\nconcurrency = 1\n", &[]), @"`model.limits` in FOLDER/millhand.toml comes with a later version: remove it for now");
 }
@@ -100,6 +100,21 @@ fn a_part_on_a_server_and_its_address_go_together() {
     let shared =
         "[broker]\nkind = \"kafka\"\nurl = \"a:9092\"\n[store]\nkind = \"redis\"\nurl = \"redis://x\"\n";
     assert!(with(shared, &[]).is_ok());
+}
+
+#[test]
+fn a_broker_has_an_address_of_its_kind_and_a_name_that_it_takes() {
+    let kind = ("MILLHAND_BROKER__KIND", "rabbitmq");
+    let url = ("MILLHAND_BROKER__URL", "amqps://me:canary@rabbit/mill");
+    let loaded = with("", &[kind, url]).unwrap();
+    assert_eq!(loaded.config.broker.name(), "millhand.jobs");
+    assert!(!format!("{loaded:?}").contains("canary"));
+    let other = with("[broker]\nname = \"two.jobs\"\n", &[kind, url]).unwrap();
+    assert_eq!(other.config.broker.name(), "two.jobs");
+    insta::assert_snapshot!(refusal("", &[kind]), @"`broker.kind` names a server, but `broker.url` is not set: set it or MILLHAND_BROKER__URL, e.g. to amqp://user:password@host:5672");
+    insta::assert_snapshot!(refusal("", &[kind, ("MILLHAND_BROKER__URL", "me:canary@rabbit:5672")]), @"`broker.url` is not an address of RabbitMQ: it starts with amqp://, or amqps:// for TLS, e.g. amqp://user:password@host:5672");
+    insta::assert_snapshot!(refusal("", &[kind, url, ("MILLHAND_BROKER__NAME", "a b")]), @"`broker.name` is 1-200 characters of a-z, A-Z, 0-9, `.`, `_` and `-`: choose another");
+    insta::assert_snapshot!(refusal("[broker]\nname = \"x\"\n", &[]), @"`broker.name` is set, but this broker has no queues to name: remove it, or set `broker.kind`");
 }
 
 #[test]

@@ -54,7 +54,7 @@ impl Parts {
         let broker: Arc<dyn Broker> = match config.broker.kind {
             BrokerKind::Embedded => Arc::new(EmbeddedBroker::new()),
             BrokerKind::Kafka => shared::kafka(config).await?,
-            BrokerKind::Rabbitmq => bail!("RabbitMQ comes with a later version"),
+            BrokerKind::Rabbitmq => shared::rabbitmq(config).await?,
         };
         let (documents, index) = embedded.open_search(config, embedder).await?.unzip();
         Ok(Self { store, reader, conversations, broker, documents, index, embedded })

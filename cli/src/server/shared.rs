@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use millhand_common::adapters::pgvector::{Database, PgvectorOptions};
+use millhand_common::adapters::rabbitmq::{RabbitBroker, RabbitConfig};
 use millhand_common::adapters::redis::{RedisOptions, RedisStore};
 use millhand_common::ports::{Broker, Documents, Embedder, Index};
 use millhand_common::search::Opened;
@@ -20,6 +21,15 @@ pub(super) async fn redis(config: &Config) -> anyhow::Result<Arc<RedisStore>> {
     RedisStore::open(address(config.store.url.as_ref()), options).await.context("[store]")
 }
 
+pub(super) async fn rabbitmq(config: &Config) -> anyhow::Result<Arc<dyn Broker>> {
+    let rabbitmq = RabbitConfig {
+        url: address(config.broker.url.as_ref()).to_owned(),
+        name: config.broker.name(),
+        slots: u16::try_from(config.worker.slots).unwrap_or(u16::MAX),
+    };
+    Ok(Arc::new(RabbitBroker::connect(rabbitmq).await.context("[broker]")?))
+}
+
 #[cfg(feature = "kafka")]
 pub(super) async fn kafka(config: &Config) -> anyhow::Result<Arc<dyn Broker>> {
     use millhand_common::adapters::kafka::{KafkaBroker, KafkaConfig};
@@ -32,7 +42,7 @@ pub(super) async fn kafka(config: &Config) -> anyhow::Result<Arc<dyn Broker>> {
     let options = options.split('&').filter_map(|pair| pair.split_once('='));
     let kafka = KafkaConfig {
         servers: servers.trim_start_matches("kafka://").to_owned(),
-        prefix: "millhand.jobs".to_owned(),
+        prefix: config.broker.name(),
         group: "millhand-workers".to_owned(),
         partitions: PARTITIONS,
         replication: None,

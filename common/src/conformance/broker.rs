@@ -146,7 +146,8 @@ pub async fn depth_counts_what_waits(broker: Arc<dyn Broker>) {
     broker.ready().await.expect("ready");
 }
 
-async fn receive(broker: &Arc<dyn Broker>, lane: Lane) -> Delivery {
+/// The next hint, which must come.
+pub async fn receive(broker: &Arc<dyn Broker>, lane: Lane) -> Delivery {
     let received = tokio::time::timeout(PATIENCE, broker.receive(lane)).await;
     received.expect("a hint comes").expect("receive")
 }
@@ -156,12 +157,13 @@ async fn take(delivery: Delivery, got: &mut HashSet<JobId>) {
     delivery.ack().await.expect("ack");
 }
 
-async fn nothing_comes(broker: &Arc<dyn Broker>, lane: Lane) -> bool {
+/// Whether nothing comes for as long as we look.
+pub async fn nothing_comes(broker: &Arc<dyn Broker>, lane: Lane) -> bool {
     tokio::time::timeout(QUIET, broker.receive(lane)).await.is_err()
 }
 
 /// The depth once it is `expected`, or the last one seen: brokers count with some delay.
-async fn depth_becomes(broker: &Arc<dyn Broker>, lane: Lane, expected: u64) -> u64 {
+pub async fn depth_becomes(broker: &Arc<dyn Broker>, lane: Lane, expected: u64) -> u64 {
     let mut seen = broker.depth(lane).await.expect("depth");
     let until = tokio::time::Instant::now() + PATIENCE;
     while seen != expected && tokio::time::Instant::now() < until {
@@ -171,7 +173,9 @@ async fn depth_becomes(broker: &Arc<dyn Broker>, lane: Lane, expected: u64) -> u
     seen
 }
 
-fn hint(lane: Lane) -> Hint {
+/// A hint of a job that no store knows.
+#[must_use]
+pub fn hint(lane: Lane) -> Hint {
     Hint { v: 1, job: JobId::new(), tenant: TenantId::default(), lane, traceparent: None }
 }
 

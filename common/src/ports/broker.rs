@@ -80,6 +80,10 @@ impl Drop for Delivery {
 pub enum BrokerError {
     #[error("broker is unreachable: {0}")]
     Unreachable(String),
+    /// What is configured, or what is on the server, does not fit: a person must decide, trying again
+    /// does not help.
+    #[error("{0}")]
+    Refused(String),
     #[error("broker did not confirm in time")]
     NotConfirmed,
     #[error("broker is shut down")]

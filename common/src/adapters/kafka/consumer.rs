@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use super::tracker::Tracker;
 use crate::model::Hint;
 use crate::ports::{BrokerError, Delivery, Settle};
+use crate::telemetry;
 
 /// Hints held beyond those asked for: pausing drops what librdkafka has fetched, so it must be rare.
 const PREFETCH: usize = 8;
@@ -260,6 +261,7 @@ fn take(lane: &Shared, message: &BorrowedMessage<'_>) {
         }
         Err(err) => {
             tracker.complete(offset);
+            metrics::counter!(telemetry::HINTS_SKIPPED).increment(1);
             tracing::warn!(%partition, %offset, error = %err, "a message that is no hint is skipped");
         }
     }
