@@ -105,10 +105,18 @@ async fn a_server_short_of_memory_or_frozen_fails_a_publish_in_time() {
     wait_for("publishing to work", async || broker.publish(&hints(1)).await.ok()).await;
     last.ack().await.unwrap();
 
+    let watchful = connect(&alone(format!("{}?heartbeat=2", node.url()), 4)).await;
     node.process().signal(Signal::STOP);
     fails_in_time().await;
+    wait_for("the silence to be noticed", async || {
+        let away = watchful.ready().await.unwrap_err().to_string();
+        away.contains("heartbeat").then_some(())
+    })
+    .await;
     node.process().signal(Signal::CONT);
     wait_for("publishing to work", async || broker.publish(&hints(1)).await.ok()).await;
+    wait_for("another connection", async || watchful.publish(&hints(1)).await.ok()).await;
+    receive(&watchful, Lane::Interactive).await.ack().await.unwrap();
     // What was given up may have been published all the same.
     while let Ok(rest) = tokio::time::timeout(QUIET, broker.receive(Lane::Interactive)).await {
         rest.unwrap().ack().await.unwrap();
