@@ -88,6 +88,21 @@ impl Fault {
         }
     }
 
+    /// Whether it is over in a moment, so that it may strike often.
+    #[must_use]
+    pub fn is_quick(self) -> bool {
+        matches!(
+            self,
+            Self::WorkerKilled
+                | Self::IngressKilled
+                | Self::ConfirmLost
+                | Self::ReplyLost
+                | Self::StoreKilled
+                | Self::ScriptsForgotten
+                | Self::RollingRestart
+        )
+    }
+
     /// Whether it met what it was meant to: a run that it did not touch proves nothing.
     pub(super) fn met(self, seen: &Report) -> bool {
         match self {
