@@ -7,3 +7,4 @@ pub mod kafka;
 pub mod pgvector;
 pub mod rabbitmq;
 pub mod redis;
+mod said;
