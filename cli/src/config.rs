@@ -18,8 +18,8 @@ use serde::Deserialize;
 pub(crate) use load::{Loaded, load};
 pub(crate) use report::{answers, jobs, report, search};
 pub(crate) use sections::{
-    AgentConfig, BrokerConfig, BrokerKind, EmbedderConfig, IndexConfig, IndexKind, ModelConfig,
-    RetentionConfig, Secret, StoreConfig, StoreKind,
+    AgentConfig, BrokerConfig, BrokerKind, EmbedderConfig, IndexConfig, IndexKind, LimitsConfig, LimitsMode,
+    ModelConfig, RetentionConfig, Secret, StoreConfig, StoreKind,
 };
 
 /// Everything that can be configured.

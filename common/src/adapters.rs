@@ -4,6 +4,7 @@ pub mod embedded;
 mod ending;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+pub mod local;
 pub mod pgvector;
 pub mod rabbitmq;
 pub mod redis;

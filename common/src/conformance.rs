@@ -3,4 +3,5 @@
 pub mod broker;
 pub mod documents;
 pub mod index;
+pub mod limiter;
 pub mod store;

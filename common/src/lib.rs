@@ -6,6 +6,7 @@ pub mod adapters;
 pub mod conformance;
 pub mod crash;
 pub mod follow;
+pub mod limiter;
 pub mod model;
 pub mod ports;
 pub mod search;

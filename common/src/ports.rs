@@ -5,6 +5,7 @@ mod broker;
 mod conversations;
 mod documents;
 mod index;
+mod limiter;
 mod models;
 mod reader;
 mod store;
@@ -13,6 +14,10 @@ pub use broker::{AckAfter, Broker, BrokerError, Delivery, Settle};
 pub use conversations::{Conversation, Conversations, StoredMessage};
 pub use documents::{DocumentLookup, Documents, DocumentsError, NewDocument, Write, Writer};
 pub use index::{Index, IndexDocument, IndexError, IndexPassage, SearchQuery};
+pub use limiter::{
+    Amounts, Asking, Dimension, EXTEND_EVERY, Forecast, GATE_HORIZON, GRANT_TTL, LEASE_TTL, LimitPolicy,
+    QuotaMode, RateLimiter, Reserved, Said, Used,
+};
 pub use models::{
     ChatDelta, ChatMessage, ChatModel, ChatRequest, ChatRole, ChatStream, Embedder, FinishReason, LimitFact,
     LimitFacts, ModelError,

@@ -42,7 +42,12 @@ signals! {
     describe_counter MODEL_LIMITED = "millhand_worker_model_rate_limited_total", Count, "429 answers of the provider. Label `model`.";
     describe_gauge MODEL_LIMIT = "millhand_worker_model_limit_count", Count, "A limit per minute as the provider last told it. Labels `model`, `dimension`.";
     describe_gauge MODEL_REMAINING = "millhand_worker_model_remaining_count", Count, "What was left of a limit as the provider last told it. Labels `model`, `dimension`.";
-    describe_histogram LIMITER_WAIT = "millhand_worker_limiter_wait_seconds", Seconds, "Time a job waited for model quota.";
+    describe_counter LIMITER_ANSWERS = "millhand_limiter_answers_total", Count, "Answers to workers that asked for model quota. Label `answer`.";
+    describe_histogram LIMITER_WAIT = "millhand_limiter_wait_seconds", Seconds, "How long a job that was given back for want of model quota is to wait.";
+    describe_histogram LIMITER_PARKED = "millhand_limiter_parked_in_worker_seconds", Seconds, "Time a job held its slot while it waited for model quota.";
+    describe_counter LIMITER_YIELDS = "millhand_limiter_yields_total", Count, "Jobs given back for want of model quota. Label `reason`.";
+    describe_counter LIMITER_REFUSALS = "millhand_limiter_refusals_total", Count, "429 answers of the provider though the limiter had granted. Should be 0.";
+    describe_counter LIMITER_STALE = "millhand_limiter_stale_grants_total", Count, "Grants that came too late to be sent, and were given back.";
     describe_counter DOCUMENTS_INGESTED = "millhand_worker_documents_ingested_total", Count, "Documents ingested. Label `outcome`.";
     describe_histogram STORE_COMMIT = "millhand_store_commit_time_seconds", Seconds, "Time of one group commit, sync included.";
     describe_histogram STORE_BATCH = "millhand_store_commit_operations_count", Count, "Store operations in one group commit.";

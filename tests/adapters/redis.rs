@@ -2,6 +2,7 @@
 
 mod cluster;
 mod faults;
+mod limiter;
 mod retention;
 mod server;
 

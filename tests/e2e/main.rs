@@ -16,6 +16,7 @@ mod full_disk;
 mod grounded;
 mod history;
 mod ingress_is_stateless;
+mod limits;
 mod meaning;
 mod newcomer;
 mod nginx;

@@ -38,6 +38,11 @@ impl Provider {
         Self::launch(&["--first-token", "0ms", "--per-token", "0ms", "--keep-bodies"], "warn").await
     }
 
+    /// One with these flags.
+    pub async fn with(flags: &[&str]) -> Self {
+        Self::launch(flags, "warn").await
+    }
+
     /// One with these flags, that logs everything it can.
     pub async fn traced(flags: &[&str]) -> Self {
         Self::launch(flags, "trace").await

@@ -33,6 +33,9 @@ pub struct Stopped;
 pub enum Failure {
     #[error(transparent)]
     Stopped(#[from] Stopped),
+    /// Nothing went wrong: there is no quota for its next model call before `after` from now.
+    #[error("there is no model quota for {after:?}")]
+    NoQuota { after: Duration },
     /// Worth another attempt, not before `after` from now.
     #[error("{error:?}")]
     Retry { error: JobError, after: Option<Duration> },
@@ -171,6 +174,12 @@ impl Attempt {
         let mut durable = self.durable.subscribe();
         let state = *durable.wait_for(|now| now.stopped || now.count >= target).await.map_err(|_| Stopped)?;
         if state.count >= target { Ok(()) } else { Err(Stopped) }
+    }
+
+    /// Whether an earlier attempt finished this step.
+    #[must_use]
+    pub fn has_finished(&self, key: &str) -> bool {
+        self.finished.contains_key(key)
     }
 
     /// Begins a step: replays the result of an earlier attempt, or says durably that the work is

@@ -20,6 +20,7 @@ use millhand_common::telemetry;
 
 use crate::Pipeline;
 use crate::lease::Orders;
+use crate::quota::{Quota, pulled};
 use place::run_claimed;
 use watch::{obey, say_present};
 
@@ -60,6 +61,7 @@ impl Default for WorkerConfig {
 pub struct Worker {
     shared: Arc<Shared>,
     config: WorkerConfig,
+    quota: Option<Arc<Quota>>,
 }
 
 struct Shared {
@@ -108,12 +110,19 @@ impl Worker {
             pulls: AtomicUsize::new(0),
             give_up: CancellationToken::new(),
         };
-        Self { shared: Arc::new(shared), config }
+        Self { shared: Arc::new(shared), config, quota: None }
+    }
+
+    /// Pulls only while a model call is expected to be admitted.
+    #[must_use]
+    pub fn with_quota(mut self, quota: Option<Arc<Quota>>) -> Self {
+        self.quota = quota;
+        self
     }
 
     /// Runs until `shutdown`, then lets jobs finish for the drain time-out and gives back the rest.
     pub async fn run(self, shutdown: CancellationToken) {
-        let Self { shared, config } = self;
+        let Self { shared, config, quota } = self;
         metrics::gauge!(telemetry::WORKER_SLOTS).set(f64::from(config.slots));
         let slots = Arc::new(Semaphore::new(config.slots as usize));
         let claims = Arc::new(Semaphore::new(CLAIMS_AT_ONCE));
@@ -131,14 +140,14 @@ impl Worker {
                     log_if_panicked(ended);
                     continue;
                 }
-                wake = next(&shared, &slots, &claims), if jobs.is_empty() || !shared.is_quiet() => wake,
+                wake = next(&shared, &slots, &claims, quota.as_deref()), if jobs.is_empty() || !shared.is_quiet() => wake,
             };
             let Some((slot, claim, wake)) = wake else {
                 pause(&shutdown).await;
                 continue;
             };
             let shared = Arc::clone(&shared);
-            jobs.spawn(async move {
+            jobs.spawn(pulled(quota.clone(), async move {
                 let in_hand = InHand::count(&shared.in_hand);
                 // The other half is in `Shared::have_alone`: one of the two sees the other.
                 if shared.is_quiet() && !in_hand.is_only() {
@@ -148,7 +157,7 @@ impl Worker {
                     Wake::Due => take_due(&shared, slot, claim).await,
                     Wake::Hint(delivery) => take_hint(&shared, slot, delivery).await,
                 }
-            });
+            }));
         }
         drain(&shared, &mut jobs, config.drain_timeout).await;
         stopped.cancel();
@@ -163,8 +172,12 @@ async fn next(
     shared: &Shared,
     slots: &Arc<Semaphore>,
     claims: &Arc<Semaphore>,
+    quota: Option<&Quota>,
 ) -> Option<(OwnedSemaphorePermit, Option<OwnedSemaphorePermit>, Wake)> {
     let slot = Arc::clone(slots).acquire_owned().await.ok()?;
+    if let Some(quota) = quota {
+        quota.opened().await;
+    }
     let due = async {
         let claim = Arc::clone(claims).acquire_owned().await.ok();
         shared.store.due().await;

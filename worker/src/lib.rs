@@ -7,6 +7,7 @@ pub mod ingest;
 mod lease;
 pub mod models;
 pub mod pipeline;
+pub mod quota;
 pub mod retry;
 mod run;
 

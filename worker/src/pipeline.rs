@@ -23,6 +23,7 @@ use millhand_common::model::{Agent, AgentKind, AgentName, JobError, Terminal};
 use millhand_common::ports::{ChatModel, Conversations, Documents, Embedder, Index, JobReader};
 
 use crate::attempt::{Attempt, Failure};
+use crate::quota::Quota;
 use phrases::Voice;
 use speaker::Speaker;
 
@@ -35,6 +36,8 @@ pub struct AnswerDeps {
     pub index: Option<Arc<dyn Index>>,
     /// Without one, `rag` answers with quotations and `chat` cannot answer.
     pub model: Option<Arc<dyn ChatModel>>,
+    /// What the model's calls may take; without it they are not limited.
+    pub quota: Option<Arc<Quota>>,
     pub embedder: Option<Arc<dyn Embedder>>,
     pub agents: HashMap<AgentName, Agent>,
     /// Longest time of one model call, its stream included; the job's deadline cuts it further.

@@ -49,6 +49,10 @@ pub(crate) async fn run_job(
         }
         Outcome::Done(Ok(terminal)) => close(store, &attempt, terminal).await,
         Outcome::Done(Err(Failure::Fatal(error))) => close(store, &attempt, failed(&attempt, error)).await,
+        Outcome::Done(Err(Failure::NoQuota { after })) => {
+            release(store, &attempt, Some(Timestamp::now() + after), WaitReason::Quota).await;
+            false
+        }
         Outcome::Done(Err(Failure::Retry { error, after })) => {
             match retry::after_failure(retries, after, attempt.time_left(), jitter()) {
                 Verdict::RetryAfter(wait) => {

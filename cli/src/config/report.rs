@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::{BrokerKind, Config, IndexKind, Loaded, StoreKind, load};
+use super::{BrokerKind, Config, IndexKind, LimitsMode, Loaded, StoreKind, load};
 use crate::terminal::{print, print_json, table};
 
 /// Prints what is set and from where, and what follows from it.
@@ -19,6 +19,7 @@ pub(crate) fn report(file: Option<&Path>, json: bool) -> anyhow::Result<()> {
             "set": loaded.set,
             "answers": answers(&loaded.config),
             "search": search(&loaded.config),
+            "limits": limits(&loaded.config),
             "agents": agents,
         }));
     }
@@ -32,7 +33,8 @@ fn render(loaded: &Loaded) -> String {
         None => writeln!(text, "The configuration is sound. No file: ./millhand.toml is not there."),
     };
     let _ = writeln!(text, "\nAnswers: {}", answers(&loaded.config));
-    let _ = writeln!(text, "Search:  {}\n", search(&loaded.config));
+    let _ = writeln!(text, "Search:  {}", search(&loaded.config));
+    let _ = writeln!(text, "Limits:  {}\n", limits(&loaded.config));
     if loaded.set.is_empty() {
         text.push_str("Every key has its default.\n");
     } else {
@@ -50,6 +52,34 @@ pub(crate) fn answers(config: &Config) -> String {
         (Some(name), Some(url)) => format!("{name} at {}", host(url)),
         _ => "no model: word-for-word quotations from the documents".to_owned(),
     }
+}
+
+/// What model calls are held to, as people are told.
+fn limits(config: &Config) -> String {
+    let (Some(limits), Some(_)) = (&config.model.limits, &config.model.name) else {
+        return "none on model calls".to_owned();
+    };
+    let per_minute = [
+        ("requests", limits.requests_per_minute),
+        ("tokens", limits.tokens_per_minute),
+        ("input tokens", limits.input_tokens_per_minute),
+        ("output tokens", limits.output_tokens_per_minute),
+    ];
+    let mut all: Vec<String> =
+        per_minute.iter().filter_map(|(name, limit)| Some(format!("{} {name}/min", (*limit)?))).collect();
+    all.extend(limits.concurrency.map(|calls| format!("{calls} calls at a time")));
+    if all.is_empty() {
+        all.push("as the provider's headers tell".to_owned());
+    }
+    let mode = match limits.mode {
+        LimitsMode::Bucket => format!("a bucket of {} s", limits.burst_seconds),
+        LimitsMode::Window => "a window of a minute".to_owned(),
+    };
+    let workers = match config.store.kind {
+        StoreKind::Embedded => "this process",
+        StoreKind::Redis => "all workers together",
+    };
+    format!("{}; {mode}, {workers}", all.join(", "))
 }
 
 /// Where jobs are kept and queued, as people are told.

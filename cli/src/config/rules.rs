@@ -1,7 +1,8 @@
 //! Rules that concern more than one key. Each message says what to do.
 
 use super::load::Setting;
-use super::{BrokerConfig, BrokerKind, Config, ConfigError, IndexKind, ModelConfig, StoreKind};
+use super::{BrokerConfig, BrokerKind, Config, ConfigError, IndexKind, LimitsConfig, ModelConfig, StoreKind};
+use millhand_common::ports::LimitPolicy;
 
 /// Refuses what this version cannot serve and what contradicts itself.
 pub(super) fn check(config: &Config, set: &[Setting]) -> Result<(), ConfigError> {
@@ -9,6 +10,7 @@ pub(super) fn check(config: &Config, set: &[Setting]) -> Result<(), ConfigError>
     broker(&config.broker)?;
     keys_are_not_in_the_file(set)?;
     model(&config.model)?;
+    config.model.limits.as_ref().map_or(Ok(()), limits)?;
     embedder(config)
 }
 
@@ -120,6 +122,26 @@ fn model(model: &ModelConfig) -> Result<(), ConfigError> {
         )),
         (Some(url), Some(_)) => base_url("model.base_url", url),
         (None, None) => Ok(()),
+    }
+}
+
+fn limits(limits: &LimitsConfig) -> Result<(), ConfigError> {
+    let most = LimitPolicy::MOST_PER_MINUTE;
+    let all = [
+        ("requests_per_minute", limits.requests_per_minute, most),
+        ("tokens_per_minute", limits.tokens_per_minute, most),
+        ("input_tokens_per_minute", limits.input_tokens_per_minute, most),
+        ("output_tokens_per_minute", limits.output_tokens_per_minute, most),
+        ("concurrency", limits.concurrency.map(u64::from), u64::from(u32::MAX)),
+        ("burst_seconds", Some(u64::from(limits.burst_seconds)), 60),
+    ];
+    let wrong =
+        all.into_iter().find(|(_, value, most)| value.is_some_and(|value| !(1..=*most).contains(&value)));
+    match wrong {
+        Some((key, _, most)) => Err(ConfigError::Rule(format!(
+            "`model.limits.{key}` is between 1 and {most}; leave it out where the provider has no such limit"
+        ))),
+        None => Ok(()),
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use millhand_common::model::{Agent, AgentKind, AgentName};
+use millhand_common::ports::{Dimension, LimitPolicy, QuotaMode};
 use millhand_worker::models::Timeouts;
 use serde::Deserialize;
 
@@ -90,6 +91,10 @@ pub(crate) struct ModelConfig {
     /// Longest silence between two tokens; after it the call is made again.
     #[serde(with = "humantime_serde")]
     pub(crate) idle_timeout: Duration,
+    /// The longest answer, in tokens, of a job that says none, where output is limited.
+    pub(crate) max_output_tokens: u32,
+    /// What the provider allows; absent, calls are not limited here.
+    pub(crate) limits: Option<LimitsConfig>,
 }
 
 impl Default for ModelConfig {
@@ -101,6 +106,67 @@ impl Default for ModelConfig {
             api_key: None,
             first_token_timeout: first_token,
             idle_timeout: idle,
+            max_output_tokens: 2048,
+            limits: None,
+        }
+    }
+}
+
+/// What the provider of the model allows, all workers together.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct LimitsConfig {
+    pub(crate) requests_per_minute: Option<u64>,
+    /// Input and output together.
+    pub(crate) tokens_per_minute: Option<u64>,
+    pub(crate) input_tokens_per_minute: Option<u64>,
+    pub(crate) output_tokens_per_minute: Option<u64>,
+    /// Calls that run at a time.
+    pub(crate) concurrency: Option<u32>,
+    /// How quota comes back: all the time, or all at once each minute.
+    pub(crate) mode: LimitsMode,
+    /// How much refill the provider's bucket holds, in seconds.
+    pub(crate) burst_seconds: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LimitsMode {
+    #[default]
+    Bucket,
+    Window,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            requests_per_minute: None,
+            tokens_per_minute: None,
+            input_tokens_per_minute: None,
+            output_tokens_per_minute: None,
+            concurrency: None,
+            mode: LimitsMode::Bucket,
+            burst_seconds: 1,
+        }
+    }
+}
+
+impl LimitsConfig {
+    /// As limiters take it.
+    pub(crate) fn policy(&self) -> LimitPolicy {
+        LimitPolicy {
+            per_minute: Dimension::ALL.map(|dimension| match dimension {
+                Dimension::Requests => self.requests_per_minute,
+                Dimension::InputTokens => self.input_tokens_per_minute,
+                Dimension::OutputTokens => self.output_tokens_per_minute,
+                Dimension::Tokens => self.tokens_per_minute,
+            }),
+            concurrency: self.concurrency,
+            mode: match self.mode {
+                LimitsMode::Bucket => QuotaMode::Bucket,
+                LimitsMode::Window => QuotaMode::Window,
+            },
+            burst_seconds: self.burst_seconds,
         }
     }
 }

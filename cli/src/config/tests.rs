@@ -90,7 +90,6 @@ fn a_bad_value_names_its_key_and_place() {
 fn what_comes_later_is_refused_now() {
     insta::assert_snapshot!(refusal("[index]\nkind = \"chroma\"\nurl = \"http://x\"\n", &[]), @r#"`index.kind = "chroma"` comes with a later version"#);
     insta::assert_snapshot!(refusal("[tenants.a]\n", &[]), @"`tenants` in FOLDER/millhand.toml comes with a later version: remove it for now");
-    insta::assert_snapshot!(refusal("[model.limits]\nconcurrency = 1\n", &[]), @"`model.limits` in FOLDER/millhand.toml comes with a later version: remove it for now");
 }
 
 #[test]
@@ -164,4 +163,16 @@ fn a_slow_model_is_waited_for_as_long_as_it_is_said() {
     let model = model.unwrap().config.model;
     assert_eq!((model.first_token_timeout.as_secs(), model.idle_timeout.as_millis()), (180, 500));
     assert!(refusal("[model]\nidle_timeout = \"0s\"\n", &[]).contains("model.idle_timeout"));
+}
+
+#[test]
+fn limits_are_read_from_file_and_environment_and_checked() {
+    let file = "[model.limits]\nrequests_per_minute = 60\nmode = \"window\"\n";
+    let loaded = with(file, &[("MILLHAND_MODEL__LIMITS__TOKENS_PER_MINUTE", "20000")]).unwrap();
+    let policy = loaded.config.model.limits.unwrap().policy();
+    assert_eq!(policy.per_minute, [Some(60), None, None, Some(20_000)]);
+    assert_eq!((policy.concurrency, policy.burst_seconds), (None, 1));
+    insta::assert_snapshot!(refusal("[model.limits]\nconcurrency = 0\n", &[]), @"`model.limits.concurrency` is between 1 and 4294967295; leave it out where the provider has no such limit");
+    insta::assert_snapshot!(refusal("[model.limits]\nburst_seconds = 61\n", &[]), @"`model.limits.burst_seconds` is between 1 and 60; leave it out where the provider has no such limit");
+    insta::assert_snapshot!(refusal("[model.limits]\ntokens = 1\n", &[]), @"unknown key `model.limits.tokens` in FOLDER/millhand.toml: known here are requests_per_minute, tokens_per_minute, input_tokens_per_minute, output_tokens_per_minute, concurrency, mode, burst_seconds");
 }

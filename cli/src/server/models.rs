@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use millhand_common::ports::{ChatModel, Embedder};
+use millhand_common::adapters::local::LocalLimiter;
+use millhand_common::ports::{ChatModel, Embedder, RateLimiter};
 use millhand_worker::models::{Endpoint, OpenAiEmbedder, OpenAiModel, Timeouts};
+use millhand_worker::quota::Quota;
 
-use crate::config::{Config, Secret};
+use super::shared;
+use crate::config::{Config, Secret, StoreKind};
 
 /// The model that writes answers; `None` when answers are quotations.
 pub(super) fn chat(config: &Config) -> anyhow::Result<Option<Arc<dyn ChatModel>>> {
@@ -17,6 +20,25 @@ pub(super) fn chat(config: &Config) -> anyhow::Result<Option<Arc<dyn ChatModel>>
     let timeouts = Timeouts { first_token: model.first_token_timeout, idle: model.idle_timeout };
     let model = OpenAiModel::new(&endpoint, timeouts).context("[model]")?;
     Ok(Some(Arc::new(model)))
+}
+
+/// What calls of that model may take; `None` when nothing limits them.
+pub(super) async fn quota(config: &Config) -> anyhow::Result<Option<Arc<Quota>>> {
+    let model = &config.model;
+    let (Some(limits), Some(url), Some(name)) = (&model.limits, &model.base_url, &model.name) else {
+        return Ok(None);
+    };
+    let policy = limits.policy();
+    let limiter: Arc<dyn RateLimiter> = match config.store.kind {
+        StoreKind::Embedded => Arc::new(LocalLimiter::new(policy.clone())),
+        StoreKind::Redis => {
+            // Processes with one model of one account share its quota; the key itself is told to nobody.
+            let key = model.api_key.as_ref().map_or("", Secret::expose);
+            let pool = blake3::hash(format!("{url}\n{name}\n{key}").as_bytes()).to_hex();
+            shared::limiter(config, &pool[..16], &policy).await?
+        }
+    };
+    Ok(Some(Quota::new(limiter, policy, model.max_output_tokens)))
 }
 
 /// The model that makes vectors; `None` when search goes by words.

@@ -90,6 +90,7 @@ async fn run(role: Role, config: Config, folder: Option<DataFolder>) -> anyhow::
     let embedder = models::embedder(&config)?;
     let path = folder.as_ref().map(|folder| folder.path.as_path());
     let parts = Parts::open(path, &config, embedder.clone()).await?;
+    let quota = if role.works() { models::quota(&config).await? } else { None };
     let api_listener = match role.serves() {
         true => Some(addresses::bind("--listen", config.api.listen).await?),
         false => None,
@@ -98,7 +99,7 @@ async fn run(role: Role, config: Config, folder: Option<DataFolder>) -> anyhow::
     let api_address = api_listener.as_ref().map(TcpListener::local_addr).transpose()?;
     let admin_address = admin_listener.local_addr()?;
 
-    let server = Server { config, parts, embedder, drain: Drain::default(), stop: Stop::new() };
+    let server = Server { config, parts, embedder, quota, drain: Drain::default(), stop: Stop::new() };
     let mut tasks = JoinSet::new();
     server.start_rest(&mut tasks, admin_listener, recorder);
     if role.works() {

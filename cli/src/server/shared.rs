@@ -5,8 +5,8 @@ use std::sync::Arc;
 use anyhow::Context;
 use millhand_common::adapters::pgvector::{Database, PgvectorOptions};
 use millhand_common::adapters::rabbitmq::{RabbitBroker, RabbitConfig};
-use millhand_common::adapters::redis::{RedisOptions, RedisStore};
-use millhand_common::ports::{Broker, Documents, Embedder, Index};
+use millhand_common::adapters::redis::{LimiterOptions, RedisLimiter, RedisOptions, RedisStore};
+use millhand_common::ports::{Broker, Documents, Embedder, Index, LimitPolicy, RateLimiter};
 use millhand_common::search::Opened;
 
 use crate::config::{Config, IndexConfig, Secret};
@@ -19,6 +19,17 @@ pub(super) async fn redis(config: &Config) -> anyhow::Result<Arc<RedisStore>> {
         ..RedisOptions::default()
     };
     RedisStore::open(address(config.store.url.as_ref()), options).await.context("[store]")
+}
+
+/// The quota of one model, where the jobs are.
+pub(super) async fn limiter(
+    config: &Config,
+    pool: &str,
+    policy: &LimitPolicy,
+) -> anyhow::Result<Arc<dyn RateLimiter>> {
+    let options = LimiterOptions { pool: pool.to_owned(), ..LimiterOptions::default() };
+    let url = address(config.store.url.as_ref());
+    Ok(Arc::new(RedisLimiter::open(url, options, policy).await.context("[model.limits]")?))
 }
 
 pub(super) async fn rabbitmq(config: &Config) -> anyhow::Result<Arc<dyn Broker>> {

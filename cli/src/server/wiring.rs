@@ -6,6 +6,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use millhand_api::{AdminState, ApiState, Backup, Drain, serve, serve_admin};
 use millhand_common::ports::Embedder;
 use millhand_worker::pipeline::AnswerDeps;
+use millhand_worker::quota::Quota;
 use millhand_worker::{Worker, housekeeping};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -21,6 +22,8 @@ pub(super) struct Server {
     pub(super) config: Config,
     pub(super) parts: Parts,
     pub(super) embedder: Option<Arc<dyn Embedder>>,
+    /// Of workers only.
+    pub(super) quota: Option<Arc<Quota>>,
     pub(super) drain: Drain,
     pub(super) stop: Stop,
 }
@@ -89,6 +92,7 @@ impl Server {
             documents: parts.documents.clone(),
             index: parts.index.clone(),
             model: models::chat(&self.config)?,
+            quota: self.quota.clone(),
             embedder: self.embedder.clone(),
             agents: self.config.agents().into_iter().map(|agent| (agent.name.clone(), agent)).collect(),
             call_timeout: AnswerDeps::CALL_TIMEOUT,
@@ -96,7 +100,8 @@ impl Server {
         let pipelines = Pipelines { answer, ingest: parts.ingest(self.embedder.clone())? };
         let config = self.config.worker.clone();
         let (store, broker, documents) = (parts.store.clone(), parts.broker.clone(), parts.documents.clone());
-        Ok(Worker::new(store, broker, documents, Arc::new(pipelines), config))
+        let worker = Worker::new(store, broker, documents, Arc::new(pipelines), config);
+        Ok(worker.with_quota(self.quota.clone()))
     }
 
     fn api_state(&self) -> ApiState {

@@ -54,6 +54,7 @@ mod due;
 mod feed;
 mod jobs;
 mod letters;
+mod limiter;
 mod link;
 mod options;
 mod reader;
@@ -63,5 +64,6 @@ mod server;
 mod store;
 mod sweep;
 
+pub use limiter::{LimiterOptions, RedisLimiter};
 pub use options::{OpenError, RedisOptions, StoreClock};
 pub use store::RedisStore;

@@ -19,6 +19,7 @@ use super::record::citation;
 use super::speaker::Speaker;
 use super::support::support;
 use crate::attempt::{Begun, Failure, Stopped};
+use crate::quota::Permit;
 
 const STEP: &str = "model:1";
 
@@ -72,6 +73,11 @@ pub(crate) async fn reply(
     prompt: Prompt,
 ) -> Result<Reply, Failure> {
     let attempt = speaker.attempt;
+    // Quota comes before the step is said to begin: a job that has to wait for it has begun nothing.
+    let mut permit = match attempt.has_finished(STEP) {
+        true => None,
+        false => admit(speaker, deps, &prompt).await?,
+    };
     if let Begun::Replay(result) = attempt.begin(STEP, StepKind::ModelCall).await? {
         return replay(speaker, result).await;
     }
@@ -79,11 +85,20 @@ pub(crate) async fn reply(
     let mut calls = 0;
     let mut reply = loop {
         calls += 1;
-        let err = match call(speaker, deps, model, &prompt).await {
+        if permit.as_ref().is_none_or(|permit| !permit.is_fresh()) {
+            // Given back before another is asked for.
+            drop(permit.take());
+            permit = admit(speaker, deps, &prompt).await?;
+        }
+        let err = match call(speaker, deps, model, &prompt, permit.take()).await {
             Ok(reply) => break reply,
             Err(Broken::Stopped(stopped)) => return Err(stopped.into()),
             Err(Broken::Model(err)) => err,
         };
+        if let (Some(quota), ModelError::RateLimited { retry_after, .. }) = (&deps.quota, &err) {
+            // The limiter holds everybody back; nothing went wrong with this job.
+            return Err(quota.refused(*retry_after));
+        }
         let text_shown = !speaker.text.is_empty();
         let wait = wait_before_retry(&err, text_shown, &mut tries, attempt.time_left(), crate::run::jitter());
         let Some(wait) = wait else {
@@ -102,6 +117,12 @@ pub(crate) async fn reply(
     let result = serde_json::to_value(&journal).expect("a reply is plain data");
     attempt.complete(STEP, StepKind::ModelCall, result).await?;
     Ok(reply)
+}
+
+/// The right to call now; `None` when calls are not limited.
+async fn admit(speaker: &Speaker<'_>, deps: &AnswerDeps, prompt: &Prompt) -> Result<Option<Permit>, Failure> {
+    let Some(quota) = &deps.quota else { return Ok(None) };
+    quota.admit(speaker.attempt, STEP, &prompt.messages).await.map(Some)
 }
 
 async fn replay(speaker: &mut Speaker<'_>, result: serde_json::Value) -> Result<Reply, Failure> {
@@ -131,15 +152,23 @@ async fn call(
     deps: &AnswerDeps,
     model: &dyn ChatModel,
     prompt: &Prompt,
+    mut permit: Option<Permit>,
 ) -> Result<Reply, Broken> {
     let spec = &speaker.attempt.job().spec;
+    let bound = permit.as_ref().and_then(Permit::max_output_tokens);
     let request = ChatRequest {
         messages: prompt.messages.clone(),
-        max_output_tokens: spec.max_output_tokens,
+        max_output_tokens: spec.max_output_tokens.or(bound),
         deadline: speaker.attempt.deadline().min(Instant::now() + deps.call_timeout),
         traceparent: Some(telemetry::child_traceparent(spec.traceparent.as_deref())),
     };
-    let result = listen(speaker, model, request, &prompt.passages).await;
+    if let Some(permit) = &mut permit {
+        permit.sent();
+    }
+    let result = listen(speaker, model, request, &prompt.passages, permit.as_mut()).await;
+    if let (Some(permit), Err(Broken::Model(err))) = (&mut permit, &result) {
+        permit.failed(err);
+    }
     let outcome = match &result {
         Ok(_) => "ok",
         Err(Broken::Model(err)) => outcome(err),
@@ -189,6 +218,7 @@ async fn listen(
     model: &dyn ChatModel,
     request: ChatRequest,
     passages: &HashMap<String, Passage>,
+    mut permit: Option<&mut Permit>,
 ) -> Result<Reply, Broken> {
     let mut stream = model.stream(request).await?;
     let mut writing = Writing { passages, none: false, unsupported_marks: 0 };
@@ -196,7 +226,12 @@ async fn listen(
     let mut markers = (!passages.is_empty()).then(Markers::default);
     let (finish, usage) = loop {
         match stream.next().await {
-            Some(Ok(ChatDelta::Limits(limits))) => show_limits(model.name(), &limits),
+            Some(Ok(ChatDelta::Limits(limits))) => {
+                show_limits(model.name(), &limits);
+                if let Some(permit) = &permit {
+                    permit.answered(&limits);
+                }
+            }
             Some(Ok(ChatDelta::Text(text))) => match &mut markers {
                 Some(markers) => {
                     for piece in markers.push(&text) {
@@ -205,7 +240,12 @@ async fn listen(
                 }
                 None => speaker.say(&text).await?,
             },
-            Some(Ok(ChatDelta::Finished { reason, usage })) => break (reason, usage),
+            Some(Ok(ChatDelta::Finished { reason, usage })) => {
+                if let Some(permit) = &mut permit {
+                    permit.ended(usage);
+                }
+                break (reason, usage);
+            }
             Some(Err(err)) => return Err(err.into()),
             None => return Err(ModelError::Malformed("the stream ended early".to_owned()).into()),
         }

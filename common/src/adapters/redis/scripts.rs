@@ -60,3 +60,24 @@ scripts! {
     TOLD " flags=no-writes" = "told";
     LETTERS " flags=no-writes" = "letters";
 }
+
+/// The scripts of the limiter, which have a prelude of their own.
+pub(super) mod limit {
+    use super::{LazyLock, Script};
+
+    macro_rules! limits {
+        ($($name:ident $flags:literal = $part:literal;)*) => {
+            $(pub(crate) static $name: LazyLock<Script> =
+                LazyLock::new(|| Script::new($flags, &[part!("limit_pool"), part!($part)]));)*
+        };
+    }
+
+    // Quota is of use to work that was accepted: it runs regardless of room.
+    limits! {
+        RESERVE " flags=allow-oom" = "limit_reserve";
+        SETTLE " flags=allow-oom" = "limit_settle";
+        EXTEND " flags=allow-oom" = "limit_extend";
+        OBSERVE " flags=allow-oom" = "limit_observe";
+        FORECAST " flags=no-writes" = "limit_forecast";
+    }
+}

@@ -1,0 +1,265 @@
+//! The model's quota as a worker uses it: asked for before each call, settled after it, and looked at
+//! before work is pulled. A job that has to wait gives its slot back.
+
+mod bounds;
+mod gate;
+mod settler;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use metrics::{counter, histogram};
+use millhand_common::model::{JobError, JobId, Usage};
+use millhand_common::ports::{
+    Amounts, Asking, ChatMessage, GRANT_TTL, LimitFacts, LimitPolicy, ModelError, RateLimiter, Reserved,
+    Said, Used,
+};
+use millhand_common::telemetry;
+use uuid::Uuid;
+
+use crate::attempt::{Attempt, Failure};
+use gate::Gate;
+pub(crate) use gate::pulled;
+use settler::{Settler, Task};
+
+/// A job keeps its slot this long for quota that is on its way: giving it back and taking it again costs
+/// about as much. Longer waits are for the queue.
+const IN_PLACE: Duration = Duration::from_millis(500);
+/// While the limiter is away there are no new calls; it is asked again after this long.
+const AWAY_PAUSE: Duration = Duration::from_millis(250);
+/// And after this long the job is given back, if the store can take it.
+const AWAY_PATIENCE: Duration = Duration::from_secs(10);
+/// When a job that was given back for it comes again.
+const AWAY_WAIT: Duration = Duration::from_secs(1);
+/// The wait after a refusal that says nothing of it.
+const REFUSED_WAIT: Duration = Duration::from_secs(1);
+
+/// What all model calls of this process may take, together with those of others.
+pub struct Quota {
+    limiter: Arc<dyn RateLimiter>,
+    policy: LimitPolicy,
+    /// The longest answer of a job that does not say one.
+    max_output_tokens: u32,
+    gate: Arc<Gate>,
+    settler: Settler,
+}
+
+impl Quota {
+    /// `max_output_tokens` bounds the answers of jobs that do not bound them, where output is limited: what
+    /// has no upper bound cannot be reserved.
+    #[must_use]
+    pub fn new(limiter: Arc<dyn RateLimiter>, policy: LimitPolicy, max_output_tokens: u32) -> Arc<Self> {
+        let gate = Arc::new(Gate::default());
+        let settler = Settler::start(Arc::clone(&limiter), Arc::clone(&gate));
+        Arc::new(Self { limiter, policy, max_output_tokens, gate, settler })
+    }
+
+    /// Returns when it is worth to pull a job: a call would be admitted soon. Cancel-safe.
+    pub(crate) async fn opened(&self) {
+        self.gate.opened(&*self.limiter).await;
+    }
+
+    /// The right to make a call of `step` now. Dropped, it is given back.
+    ///
+    /// # Errors
+    /// [`Failure::NoQuota`] when there is none soon; [`Failure::Fatal`] when there never will be.
+    pub(crate) async fn admit(
+        self: &Arc<Self>,
+        attempt: &Attempt,
+        step: &str,
+        messages: &[ChatMessage],
+    ) -> Result<Permit, Failure> {
+        let admitted = self.wait_for(attempt, step, messages).await;
+        self.gate.decided();
+        if let Err(Failure::NoQuota { after }) = &admitted {
+            counter!(telemetry::LIMITER_YIELDS, "reason" => "quota").increment(1);
+            histogram!(telemetry::LIMITER_WAIT).record(after.as_secs_f64());
+        }
+        admitted
+    }
+
+    async fn wait_for(
+        self: &Arc<Self>,
+        attempt: &Attempt,
+        step: &str,
+        messages: &[ChatMessage],
+    ) -> Result<Permit, Failure> {
+        let job = &attempt.job().spec;
+        let input = bounds::input_tokens(messages);
+        let bound = bounds::output_tokens(&self.policy, self.max_output_tokens, input);
+        let output = job.max_output_tokens.or(bound).unwrap_or(self.max_output_tokens);
+        let amounts = Amounts::call(input, u64::from(output));
+        let ticket = ticket(job.id, step);
+        let started = Instant::now();
+        // Owned before it is asked for: however this future ends, what was granted is given back.
+        let mut permit = Permit::new(self, bound);
+        loop {
+            let asked = Instant::now();
+            let answer = self.limiter.reserve(&Asking { call: permit.call, ticket, amounts }).await;
+            let wait = match answer {
+                Ok(Reserved::Granted) => {
+                    count("granted");
+                    permit.granted = asked;
+                    if permit.is_fresh() {
+                        histogram!(telemetry::LIMITER_PARKED).record(started.elapsed().as_secs_f64());
+                        return Ok(permit);
+                    }
+                    counter!(telemetry::LIMITER_STALE).increment(1);
+                    permit = Permit::new(self, bound);
+                    continue;
+                }
+                Ok(Reserved::At(wait)) => {
+                    count("at");
+                    wait
+                }
+                Ok(Reserved::Park(wait)) => {
+                    count("park");
+                    wait
+                }
+                Ok(Reserved::Never { dimension, limit, asked }) => {
+                    count("never");
+                    permit.forget();
+                    return Err(never(dimension.as_str(), limit, asked));
+                }
+                Err(err) => {
+                    count("away");
+                    tracing::warn!(error = %err, "limiter is away: no model call is made");
+                    if started.elapsed() > AWAY_PATIENCE {
+                        return Err(Failure::NoQuota { after: AWAY_WAIT });
+                    }
+                    tokio::time::sleep(AWAY_PAUSE).await;
+                    continue;
+                }
+            };
+            if started.elapsed() + wait > IN_PLACE {
+                permit.forget();
+                histogram!(telemetry::LIMITER_PARKED).record(started.elapsed().as_secs_f64());
+                return Err(Failure::NoQuota { after: wait });
+            }
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// What becomes of a job whose call the provider refused for its rate.
+    pub(crate) fn refused(&self, retry_after: Option<Duration>) -> Failure {
+        counter!(telemetry::LIMITER_YIELDS, "reason" => "refused").increment(1);
+        Failure::NoQuota { after: retry_after.unwrap_or(REFUSED_WAIT) }
+    }
+}
+
+fn count(answer: &'static str) {
+    counter!(telemetry::LIMITER_ANSWERS, "answer" => answer).increment(1);
+}
+
+fn never(dimension: &str, limit: u64, asked: u64) -> Failure {
+    let message = format!(
+        "one call may take {asked} {dimension}, but no more than {limit} fit the limits: ask with a smaller \
+         max_output_tokens or a shorter question, or raise [model.limits]"
+    );
+    Failure::Fatal(JobError::new("model_limit_too_small", message, false))
+}
+
+/// Names a step of a job, whichever attempt comes to it: FNV-1a of its key over the job's id.
+fn ticket(job: JobId, step: &str) -> Uuid {
+    let hash = step.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    Uuid::from_u128(job.uuid().as_u128() ^ u128::from(hash))
+}
+
+/// What is to be settled when a permit is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Asked for or granted, and nothing was sent.
+    Unsent,
+    Sent,
+    Settled,
+}
+
+/// The right to make one call. Whatever becomes of it is told to the limiter.
+pub(crate) struct Permit {
+    quota: Arc<Quota>,
+    call: Uuid,
+    /// A moment before it was granted.
+    granted: Instant,
+    bound: Option<u32>,
+    state: State,
+}
+
+impl Permit {
+    fn new(quota: &Arc<Quota>, bound: Option<u32>) -> Self {
+        let call = Uuid::now_v7();
+        Self { quota: Arc::clone(quota), call, granted: Instant::now(), bound, state: State::Unsent }
+    }
+
+    /// Whether the call may still be sent on it.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.granted.elapsed() < GRANT_TTL
+    }
+
+    /// The longest answer that was reserved for a job that says none.
+    pub(crate) fn max_output_tokens(&self) -> Option<u32> {
+        self.bound
+    }
+
+    /// The call goes out: from now on it may have cost something.
+    pub(crate) fn sent(&mut self) {
+        self.state = State::Sent;
+        self.quota.settler.goes_on(self.call);
+    }
+
+    /// The provider let it in, and said something of its limits.
+    pub(crate) fn answered(&self, facts: &LimitFacts) {
+        if *facts != LimitFacts::default() {
+            self.quota.settler.tell(Task::Observe(self.call, Said::Answered(*facts)));
+        }
+    }
+
+    /// The call has ended as it should; without a count it may have used all.
+    pub(crate) fn ended(&mut self, usage: Option<Usage>) {
+        self.settle(usage.map_or(Used::Unknown, |usage| {
+            Used::Exactly(Amounts::call(usage.input_tokens, usage.output_tokens))
+        }));
+    }
+
+    /// The call has failed, if it had not ended before.
+    pub(crate) fn failed(&mut self, err: &ModelError) {
+        if self.state == State::Settled {
+            return;
+        }
+        match err {
+            ModelError::RateLimited { retry_after, limits } => {
+                counter!(telemetry::LIMITER_REFUSALS).increment(1);
+                let said = Said::Limited { wait: *retry_after, facts: **limits };
+                self.quota.settler.tell(Task::Observe(self.call, said));
+                self.settle(Used::Refused);
+            }
+            ModelError::Rejected(_) | ModelError::Unauthorized => self.settle(Used::Refused),
+            ModelError::Unavailable(_) | ModelError::TimedOut | ModelError::Malformed(_) => {
+                self.settle(Used::Unknown);
+            }
+        }
+    }
+
+    /// It was never granted.
+    fn forget(&mut self) {
+        self.state = State::Settled;
+    }
+
+    fn settle(&mut self, used: Used) {
+        if self.state != State::Settled {
+            self.state = State::Settled;
+            self.quota.settler.tell(Task::Settle(self.call, used));
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        match self.state {
+            State::Unsent => self.settle(Used::Nothing),
+            State::Sent => self.settle(Used::Unknown),
+            State::Settled => {}
+        }
+    }
+}
