@@ -36,3 +36,9 @@ deny:
 bench *ARGS:
     cargo build --release --locked -p millhand -p millhand-tests
     ./target/release/bench {{ARGS}}
+
+# Every fault under load on real servers until the numbers mean something: `just chaos kafka 1`.
+chaos *ARGS:
+    ./tests/run --install
+    cargo build --release --locked -p millhand -p millhand-tests
+    ./target/release/chaos {{ARGS}}

@@ -8,3 +8,4 @@ pub mod local;
 pub mod pgvector;
 pub mod rabbitmq;
 pub mod redis;
+mod said;

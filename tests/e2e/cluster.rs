@@ -126,6 +126,16 @@ async fn a_killed_worker_loses_no_job(cluster: Cluster) {
     let again = ended.iter().filter(|job| job["attempt"] != 1).count();
     assert!(0 < again, "some jobs were in the killed worker's hands");
     assert_eq!(jobs.iter().collect::<HashSet<_>>().len(), 12);
+    if let Queue::RabbitMq(_) = cluster.queue {
+        // The dead worker's connection gave its hints back at once.
+        wait_for("redelivered hints", || async {
+            let metrics = survivor.metrics().await;
+            let counted =
+                metrics.lines().find_map(|line| line.strip_prefix("millhand_worker_redeliveries_total "));
+            counted.filter(|count| *count != "0").map(|_| ())
+        })
+        .await;
+    }
     let (status, log) = survivor.sigterm().await;
     assert_eq!(status.code(), Some(0), "{log}");
 }

@@ -67,7 +67,7 @@ async fn streams_go_on_through_the_other_ingress_and_the_killed_one_comes_back()
         futures::join!(api.start(), api.start(), worker.start(), worker.start());
     let nginx = Nginx::start([&first.url, &second.url]).await;
     let client = Client::new(&nginx.url());
-    let questions: Vec<String> = (0..JOBS).map(|n| format!("渡{n} tokens=60 gap=100")).collect();
+    let questions: Vec<String> = (0..JOBS).map(|n| format!("渡{n} tokens=100 gap=100")).collect();
     let jobs = join_all(questions.iter().map(|question| client.chat(question))).await;
 
     let live = AtomicUsize::new(0);

@@ -4,7 +4,7 @@
 use millhand_tests::faults::{Fault, Kind, System, run};
 
 /// Enough that each worker has its hands full when the fault strikes.
-const JOBS: usize = 90;
+const JOBS: usize = 60;
 
 macro_rules! faults {
     ($kind:ident: $($name:ident = $fault:ident x $strikes:literal,)*) => {$(

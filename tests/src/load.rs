@@ -18,6 +18,8 @@ pub struct History {
     pub streamed: Vec<String>,
     /// Connections it took.
     pub connections: u32,
+    /// Submits that were refused or not answered.
+    pub refused: u32,
 }
 
 /// Where the server is now; it may move while clients live.
@@ -31,8 +33,14 @@ pub type Address = watch::Receiver<Client>;
 /// When an accepted job is not found, or an answer is none that the contract has.
 pub async fn insist(mut server: Address, body: Value, key: String) -> History {
     let started = tokio::time::Instant::now();
-    let mut history =
-        History { key: key.clone(), ids: Vec::new(), job: Value::Null, streamed: Vec::new(), connections: 0 };
+    let mut history = History {
+        key: key.clone(),
+        ids: Vec::new(),
+        job: Value::Null,
+        streamed: Vec::new(),
+        connections: 0,
+        refused: 0,
+    };
     loop {
         assert!(started.elapsed() < PATIENCE * 3, "no end in sight: {history:?}");
         let client = server.borrow_and_update().clone();
@@ -43,6 +51,7 @@ pub async fn insist(mut server: Address, body: Value, key: String) -> History {
                 Err(_) => {}
             }
             if history.ids.is_empty() {
+                history.refused += 1;
                 moved(&mut server).await;
                 continue;
             }

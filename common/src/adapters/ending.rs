@@ -1,15 +1,11 @@
-//! How jobs end, for every store: what the last event says, what is kept, what becomes history.
+//! How jobs end, for every store: what the last event says, and what is kept.
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::model::{
-    Event, EventBody, Job, JobError, JobInput, Message, Output, Role, Status, Terminal, TerminalData, Usage,
-    fold_output,
-};
-use crate::ports::StoredMessage;
+use crate::model::{Event, EventBody, JobError, Output, Status, Terminal, TerminalData, Usage, fold_output};
 
 /// What a terminal job leaves.
 #[derive(Default, Serialize, Deserialize)]
@@ -68,23 +64,4 @@ pub(super) fn poison(deaths: u32) -> Terminal {
     let message =
         format!("the worker that ran this job died {deaths} times; the job is kept in the dead letters");
     Terminal::failed(JobError::new("poison", message, false))
-}
-
-/// What was said in one job: its input, then its answer.
-pub(super) fn messages_of(job: &Job) -> Vec<StoredMessage> {
-    let asked = match &job.spec.input {
-        JobInput::Chat { messages } => messages.as_slice(),
-        JobInput::Ingest { .. } => &[],
-    };
-    let answer = match &job.output {
-        Some(Output::Answer { text, .. }) => Some(Message { role: Role::Assistant, content: text.clone() }),
-        _ => None,
-    };
-    let answered_at = job.finished_at.unwrap_or(job.created_at);
-    asked
-        .iter()
-        .map(|message| (message.clone(), job.created_at))
-        .chain(answer.map(|message| (message, answered_at)))
-        .map(|(message, created_at)| StoredMessage { message, job_id: job.spec.id, created_at })
-        .collect()
 }

@@ -267,6 +267,7 @@ macro_rules! store_conformance {
             lease: a_lease_that_ended_is_taken_over_and_counts_as_a_death,
             lease: a_challenged_owner_that_renews_keeps_its_job,
             lease: a_challenged_owner_that_is_silent_loses_its_job,
+            lease: a_challenge_of_one_job_is_one_of_all_its_owner_has,
             lease: a_worker_that_is_gone_loses_its_jobs,
             lease: a_release_gives_the_job_back_without_a_death,
             lease: a_released_job_waits_for_its_time,

@@ -66,6 +66,18 @@ pub struct Page<T> {
     pub next: Option<String>,
 }
 
+impl<T> Page<T> {
+    /// The first `limit` of `found`, which has one more when there is a next part; `place` names where it
+    /// starts by the last item of this one.
+    #[must_use]
+    pub fn of(mut found: Vec<T>, limit: usize, place: impl FnOnce(&T) -> String) -> Self {
+        let more = limit < found.len();
+        found.truncate(limit);
+        let next = found.last().filter(|_| more).map(place);
+        Self { data: found, next }
+    }
+}
+
 /// A part of a log.
 #[derive(Clone, Debug)]
 pub struct LogPage {

@@ -32,8 +32,9 @@ pub trait JobStore: Send + Sync {
     /// Returns when a `claim_due` may find a job; also now and then without reason. Cancel-safe.
     async fn due(&self);
 
-    /// Marks the live lease of a job that may have lost its owner, and wakes the owner. It keeps the
-    /// job when it renews within 400 ms; else the job becomes due.
+    /// Marks the live lease of a job that may have lost its owner, and every other lease of that owner: a
+    /// hint tells of one job, and the others may have come without. Wakes the owner; it keeps a job when it
+    /// renews within 400 ms, else the job becomes due.
     async fn challenge(&self, tenant: &TenantId, job: JobId) -> Result<(), StoreError>;
 
     /// Extends the lease to 10 s from now and answers a challenge.

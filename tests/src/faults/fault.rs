@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::process::Signal;
 
+use super::check::Report;
 use super::proxy::Mode;
 use super::system::{Kind, Node, Queue, System};
 use crate::wait_for;
@@ -87,18 +88,44 @@ impl Fault {
         }
     }
 
-    /// Whether every time it strikes it must take jobs from a worker.
-    pub(super) fn takes_jobs(self) -> bool {
-        matches!(self, Self::WorkerKilled | Self::WorkerFrozen | Self::HalfOpen | Self::WithoutStore)
+    /// Whether it is over in a moment, so that it may strike often.
+    #[must_use]
+    pub fn is_quick(self) -> bool {
+        matches!(
+            self,
+            Self::WorkerKilled
+                | Self::IngressKilled
+                | Self::ConfirmLost
+                | Self::ReplyLost
+                | Self::StoreKilled
+                | Self::ScriptsForgotten
+                | Self::RollingRestart
+        )
     }
 
-    /// Whether it must cut streams.
-    pub(super) fn cuts_streams(self) -> bool {
-        matches!(self, Self::IngressKilled | Self::RollingRestart)
+    /// Whether it met what it was meant to: a run that it did not touch proves nothing.
+    pub(super) fn met(self, seen: &Report) -> bool {
+        match self {
+            Self::WorkerKilled | Self::WorkerFrozen | Self::HalfOpen | Self::WithoutStore => {
+                0 < seen.taken_over
+            }
+            Self::IngressKilled | Self::RollingRestart => 0 < seen.resumed,
+            Self::StoreFull => 0 < seen.refused,
+            // They wait for their victims.
+            Self::ConfirmLost | Self::ReplyLost => true,
+            Self::StoreKilled
+            | Self::StoreFrozen
+            | Self::QueuePurged
+            | Self::QueueDeleted
+            | Self::ScriptsForgotten => seen.under_way,
+            Self::BrokerKilled | Self::BrokerFrozen | Self::BrokerAlarm | Self::WithoutBroker => {
+                0 < seen.accepted_meanwhile
+            }
+        }
     }
 
-    /// Strikes once, the `turn`-th time, and mends it. Answers when it struck.
-    pub(super) async fn strike(self, system: &mut System, turn: usize) -> SystemTime {
+    /// Strikes once, the `turn`-th time, and mends it. Answers from when to when.
+    pub(super) async fn strike(self, system: &mut System, turn: usize) -> (SystemTime, SystemTime) {
         let worker = turn % system.workers.len();
         let at = SystemTime::now();
         match self {
@@ -168,7 +195,7 @@ impl Fault {
                 }
             }
         }
-        at
+        (at, SystemTime::now())
     }
 }
 
@@ -187,10 +214,14 @@ async fn freeze(process: &crate::servers::Process, time: Duration) {
 
 async fn for_each_queue(system: &System, command: &str) {
     let node = rabbit(system);
-    let queues = node.ctl(&["list_queues", "name", "--no-table-headers", "--silent"]).await;
-    assert!(queues.lines().count() >= 2, "there is a queue for each lane: {queues}");
-    for queue in queues.lines() {
-        node.ctl(&[command, queue.trim()]).await;
+    let list = ["list_queues", "name", "messages_ready", "--no-table-headers", "--silent"];
+    let queues = wait_for("hints to be queued", || async {
+        let queues = node.ctl(&list).await;
+        queues.lines().any(|queue| !queue.trim_end().ends_with("\t0")).then_some(queues)
+    })
+    .await;
+    for queue in queues.lines().filter_map(|queue| queue.split_whitespace().next()) {
+        node.ctl(&[command, queue]).await;
     }
 }
 

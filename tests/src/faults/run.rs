@@ -1,59 +1,73 @@
 //! One run: load, fault, check.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
-use futures::future::join_all;
+use futures::future::{self, join_all};
+use futures::stream::{self, StreamExt};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::check::{self, Report};
 use super::fault::Fault;
 use super::system::System;
-use crate::Client;
 use crate::client::id;
 use crate::load::{History, insist};
-use crate::wait_for;
+use crate::{Client, Provider, wait_for};
 
 /// Jobs of one conversation.
 const TURNS: usize = 3;
+/// Conversations under way at a time: few enough that jobs are accepted from the beginning to the end.
+const CLIENTS: usize = 18;
 /// One in so many jobs is cancelled while it waits or runs.
 const CANCELS: usize = 10;
 
-/// Has `jobs` jobs answered while `fault` strikes `strikes` times, and checks all that was seen.
+const FENCED: &str = "millhand_store_fenced_writes_total";
+
+/// Has at least `jobs` jobs answered while `fault` strikes `strikes` times, and checks all that was seen.
 ///
 /// # Panics
 ///
 /// When a promise is broken, or when the fault met nothing.
 pub async fn run(system: &mut System, fault: Fault, jobs: usize, strikes: usize, name: &str) -> Report {
     let served = system.model.calls().await.len();
-    let fenced = system.worked("millhand_store_fenced_writes_total").await;
+    let fenced = system.worked(FENCED).await;
     let clients = system.clients.clone();
-    let load = join_all((0..jobs / TURNS).map(|n| conversation(clients[n % clients.len()].clone(), name, n)));
+    let over = AtomicBool::new(false);
+    let load = stream::iter(0..)
+        .take_while(|n| future::ready(*n < jobs / TURNS || !over.load(Ordering::Relaxed)))
+        .map(|n| conversation(clients[n % clients.len()].clone(), name, n))
+        .buffer_unordered(CLIENTS)
+        .concat();
     let nemesis = async {
         let mut struck = Vec::new();
         for turn in 0..strikes {
-            // In units of work done, so that a slow machine is struck at the same places.
-            let calls = served + (turn + 1) * jobs / (strikes + 2);
-            wait_for("work to be under way", || async {
-                (system.model.calls().await.len() >= calls).then_some(())
-            })
-            .await;
+            work_goes_on(&system.model, jobs / (strikes + 3)).await;
             struck.push(fault.strike(system, turn).await);
         }
+        work_goes_on(&system.model, jobs / (strikes + 3)).await;
+        over.store(true, Ordering::Relaxed);
         struck
     };
     let (histories, struck) = futures::join!(load, nemesis);
-    let histories: Vec<History> = histories.into_iter().flatten().collect();
     system.heal().await;
     check_store(&system.clients, &histories).await;
     for node in &system.workers {
         node.server().idle().await;
     }
     let calls = system.model.calls().await.split_off(served);
-    let report = check::check(&histories, &calls, &struck, fault.takes_jobs(), fault.cuts_streams());
-    let fenced = system.worked("millhand_store_fenced_writes_total").await - fenced;
-    Report { fenced: fenced.max(0.0) as u64, ..report }
+    let mut report = check::check(&histories, &calls, &struck);
+    let fenced = system.worked(FENCED).await - fenced;
+    report.fenced = fenced.max(0.0) as u64;
+    assert!(fault.met(&report), "the fault met nothing: {report:?}");
+    report
+}
+
+/// Until so many more calls were made: in units of work, so that a slow machine is struck at the same places.
+async fn work_goes_on(model: &Provider, calls: usize) {
+    let until = model.calls().await.len() + calls;
+    wait_for("work to go on", || async { (until <= model.calls().await.len()).then_some(()) }).await;
 }
 
 /// The jobs of one conversation, all submitted at once by a client that insists.

@@ -6,8 +6,8 @@ use super::proxy::{Mode, Proxy};
 use crate::servers::{Kafka, RabbitMq, Redis, free_port};
 use crate::{Client, Launch, Provider, Server};
 
-/// Slots of each worker: few enough that work queues up, many enough that each has some.
-const SLOTS: &str = "8";
+/// Slots of each worker: few enough that hints queue up.
+const SLOTS: &str = "3";
 
 /// Which broker spreads the work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,6 +9,8 @@ use tokio::net::TcpStream;
 
 use super::{Process, free_port};
 
+/// Where Debian puts it; not every user looks there.
+const INSTALLED: &str = "/usr/sbin/nginx";
 const CONFIGURATION: &str = include_str!("../../../compose/nginx/nginx.conf");
 const SERVERS: &str = include_str!("../../../compose/nginx/servers.conf");
 
@@ -65,7 +67,7 @@ impl Drop for Nginx {
 
 fn command(folder: &Path) -> Command {
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "TERM", "--", "nginx", "-p"]).arg(folder);
+    command.args(["--pdeathsig", "TERM", "--", INSTALLED, "-p"]).arg(folder);
     command.arg("-c").arg(folder.join("nginx.conf"));
     // Its workers would be of another user, who may not enter the folder.
     let user = if rustix::process::geteuid().is_root() { " user root;" } else { "" };

@@ -61,8 +61,8 @@ impl RabbitBroker {
         let address = Arc::new(Address::parse(&config.url)?);
         let topology = Arc::new(Topology::new(config.name));
         let open = |role| Link::open(role, Arc::clone(&address), Arc::clone(&topology));
-        let (publishing, consuming) =
-            futures::future::try_join(open("publishing"), open("consuming")).await?;
+        // One after the other: the second finds the queues made.
+        let (publishing, consuming) = (open("publishing").await?, open("consuming").await?);
         let lanes = Lane::ALL.map(|lane| Arc::new(LaneConsumer::new(topology.queue(lane), config.slots)));
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&publishing).keep());

@@ -8,6 +8,7 @@ use lapin::Connection;
 use tokio::sync::watch;
 
 use super::address::Address;
+use super::reason;
 use super::topology::{Topology, Version};
 use crate::ports::BrokerError;
 
@@ -111,11 +112,10 @@ impl Link {
         let mut events = line.conn.events_listener();
         let mut why = "the connection ended".to_owned();
         while is_up(&line) {
-            if let Ok(Some(lapin::Event::Error(err))) =
-                tokio::time::timeout(LOOK_EVERY, next(&mut events)).await
-            {
-                // A channel's end is one of these too.
-                why = super::reason(&err);
+            let event = tokio::time::timeout(LOOK_EVERY, next(&mut events)).await;
+            // The end of a channel is an error too.
+            if let (Ok(Some(lapin::Event::Error(err))), false) = (event, is_up(&line)) {
+                why = reason(&err);
             }
         }
         why
@@ -127,8 +127,7 @@ impl Link {
             *attempt = attempt.saturating_add(1);
             let reason = match self.connect().await {
                 Ok(line) => return line,
-                Err(err @ BrokerError::Refused(_)) => {
-                    let reason = err.to_string();
+                Err(BrokerError::Refused(reason)) => {
                     if reason != known {
                         tracing::error!(role = self.role, %reason, "RabbitMQ is back, but not as it was: tried again");
                     }
@@ -136,7 +135,7 @@ impl Link {
                 }
                 Err(err) => {
                     tracing::debug!(role = self.role, error = %err, "RabbitMQ is still away");
-                    err.to_string()
+                    said(err)
                 }
             };
             if reason != known {
@@ -144,6 +143,14 @@ impl Link {
                 known = reason;
             }
         }
+    }
+}
+
+/// The reason alone: whoever hands it on adds what it is a reason for.
+fn said(err: BrokerError) -> String {
+    match err {
+        BrokerError::Unreachable(reason) | BrokerError::Refused(reason) => reason,
+        BrokerError::NotConfirmed | BrokerError::Closed => err.to_string(),
     }
 }
 

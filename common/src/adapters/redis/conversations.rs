@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::model::{ConversationId, Job, TenantId, Timestamp};
 use crate::ports::{Conversation, Conversations, Lookup, Page, StoreError, StoredMessage};
 
-use super::super::ending::messages_of;
+use super::super::said::{Place, last};
 use super::jobs::{conversation, jobs, removed};
 use super::reply::{self, at, list, name, number, text};
 use super::scripts;
@@ -75,7 +75,7 @@ impl Conversations for RedisStore {
     ) -> Result<Page<Conversation>, StoreError> {
         let args = [tenant.to_string(), conversation(before), (limit + 1).to_string()];
         let answer = self.run(&scripts::CONVERSATIONS, shard_of(tenant), args).await?.value;
-        let mut data = list(&answer)?
+        let found = list(&answer)?
             .iter()
             .map(|found| {
                 let parts = list(found)?;
@@ -83,10 +83,7 @@ impl Conversations for RedisStore {
                 read(id, at(parts, 1)?, at(parts, 2)?)
             })
             .collect::<Result<Vec<Conversation>, StoreError>>()?;
-        let more = data.len() > limit;
-        data.truncate(limit);
-        let next = data.last().filter(|_| more).map(|last| last.id.to_string());
-        Ok(Page { data, next })
+        Ok(Page::of(found, limit, |last| last.id.to_string()))
     }
 
     async fn delete(&self, tenant: &TenantId, id: ConversationId) -> Result<bool, StoreError> {
@@ -101,28 +98,12 @@ impl Conversations for RedisStore {
         limit: usize,
         cursor: Option<&str>,
     ) -> Result<Lookup<Page<StoredMessage>>, StoreError> {
-        // `<job>.<messages of it already seen>`
-        let (from, skip) = cursor
-            .and_then(|cursor| cursor.split_once('.'))
-            .and_then(|(job, seen)| Some((job.parse::<u64>().ok()?, seen.parse::<usize>().ok()?)))
-            .unwrap_or((0, 0));
-        let told = match self.told(tenant, id, "first", from, limit + 1).await? {
-            Lookup::Found(told) => told,
-            Lookup::Gone => return Ok(Lookup::Gone),
-            Lookup::Unknown => return Ok(Lookup::Unknown),
-        };
-        let (mut data, mut next) = (Vec::new(), None);
-        'jobs: for job in told {
-            let seen = if job.version == from { skip } else { 0 };
-            for (place, message) in messages_of(&job).into_iter().enumerate().skip(seen) {
-                if data.len() == limit {
-                    next = Some(format!("{}.{place}", job.version));
-                    break 'jobs;
-                }
-                data.push(message);
-            }
-        }
-        Ok(Lookup::Found(Page { data, next }))
+        let place = Place::of(cursor);
+        Ok(match self.told(tenant, id, "first", place.job, limit + 1).await? {
+            Lookup::Found(told) => Lookup::Found(place.page(&told, limit)),
+            Lookup::Gone => Lookup::Gone,
+            Lookup::Unknown => Lookup::Unknown,
+        })
     }
 
     async fn history(
@@ -131,12 +112,9 @@ impl Conversations for RedisStore {
         id: ConversationId,
         limit: usize,
     ) -> Result<Vec<StoredMessage>, StoreError> {
-        let Lookup::Found(mut told) = self.told(tenant, id, "last", 0, limit.max(1)).await? else {
+        let Lookup::Found(told) = self.told(tenant, id, "last", 0, limit.max(1)).await? else {
             return Ok(Vec::new());
         };
-        told.reverse();
-        let mut messages: Vec<StoredMessage> = told.iter().flat_map(messages_of).collect();
-        messages.drain(..messages.len().saturating_sub(limit));
-        Ok(messages)
+        Ok(last(&told, limit))
     }
 }

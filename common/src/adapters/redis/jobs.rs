@@ -15,6 +15,7 @@ use crate::ports::{
 use crate::telemetry;
 
 use super::super::ending::{last_event, poison};
+use super::due::SHARDS;
 use super::reply::{self, at, damaged, list, name, number, text};
 use super::scripts;
 use super::store::{CloseBy, RedisStore, count_ended, outcome, shard_of};
@@ -217,9 +218,19 @@ impl JobStore for RedisStore {
     }
 
     async fn challenge(&self, tenant: &TenantId, job: JobId) -> Result<(), StoreError> {
-        let shard = shard_of(tenant);
-        self.run(&scripts::CHALLENGE, shard, [name(tenant, job.uuid())]).await?;
-        self.heads.mark(shard);
+        let args = [name(tenant, job.uuid()), String::new()];
+        let answer = self.run(&scripts::CHALLENGE, shard_of(tenant), args).await?.value;
+        let owner = text(at(list(&answer)?, 0)?)?;
+        if owner.is_empty() {
+            return Ok(());
+        }
+        self.heads.mark(shard_of(tenant));
+        let args = [String::new(), owner.to_owned()];
+        for (shard, answer) in (0..SHARDS).zip(self.run_everywhere(&scripts::CHALLENGE, &args).await) {
+            if !text(at(list(&answer?)?, 0)?)?.is_empty() {
+                self.heads.mark(shard);
+            }
+        }
         Ok(())
     }
 

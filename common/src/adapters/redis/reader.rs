@@ -45,11 +45,8 @@ impl JobReader for RedisStore {
             filter.status.map_or(String::new(), |status| status.as_str().to_owned()),
             conversation(filter.conversation),
         ];
-        let mut data = jobs(&self.run(&scripts::LIST, shard_of(tenant), args).await?.value)?;
-        let more = data.len() > filter.limit;
-        data.truncate(filter.limit);
-        let next = data.last().filter(|_| more).map(|last| last.spec.id.to_string());
-        Ok(Page { data, next })
+        let found = jobs(&self.run(&scripts::LIST, shard_of(tenant), args).await?.value)?;
+        Ok(Page::of(found, filter.limit, |last| last.spec.id.to_string()))
     }
 
     async fn log(

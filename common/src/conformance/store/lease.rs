@@ -64,6 +64,31 @@ pub async fn a_challenged_owner_that_is_silent_loses_its_job(subject: &Subject) 
     assert_eq!(subject.jobs.renew(&run.lease).await.expect("renew"), Renewed::Fenced);
 }
 
+pub async fn a_challenge_of_one_job_is_one_of_all_its_owner_has(subject: &Subject) {
+    let (silent, other) = (WorkerId::new(), WorkerId::new());
+    let mut held = Vec::new();
+    // Enough tenants that some of them lie in other shards.
+    for _ in 0..4 {
+        let job = subject.accept(chat(&new_tenant(), "q")).await;
+        held.push((subject.claim(&job, silent).await, job));
+    }
+    let safe = subject.accept(chat(&new_tenant(), "q")).await;
+    let safe = (subject.claim(&safe, other).await, safe);
+    let (_, first) = &held[0];
+    subject.jobs.challenge(&first.spec.tenant, first.spec.id).await.expect("challenge");
+    subject.wait_and_sweep(Lease::CHALLENGE + SLACK).await;
+    for (run, job) in &held {
+        let taken = subject.claim(job, other).await;
+        assert_eq!(taken.job.deaths, 1);
+        assert_eq!(subject.jobs.renew(&run.lease).await.expect("renew"), Renewed::Fenced);
+    }
+    assert_eq!(
+        subject.jobs.renew(&safe.0.lease).await.expect("renew"),
+        Renewed::Ok,
+        "another's is untouched"
+    );
+}
+
 pub async fn a_worker_that_is_gone_loses_its_jobs(subject: &Subject) {
     let worker = WorkerId::new();
     let job = subject.accept(chat(&new_tenant(), "q")).await;

@@ -116,10 +116,21 @@ pub(super) fn claim_due(tx: &mut Tx<'_>, lane: Lane, by: Claim) -> Result<Option
     Ok(None)
 }
 
+/// Challenges the owner of a job: for this one and for whatever else it holds.
 pub(super) fn challenge(tx: &mut Tx<'_>, tenant: &TenantId, id: JobId) {
+    let live = tx.state.get(id).filter(|live| live.tenant == *tenant);
+    let Some(owner) = live.and_then(|live| live.lease?.owner) else { return };
+    let all: Vec<JobId> =
+        tx.state.held().filter(|(_, _, held)| held.owner == Some(owner)).map(|(id, _, _)| id).collect();
+    for id in all {
+        challenge_one(tx, id);
+    }
+}
+
+pub(super) fn challenge_one(tx: &mut Tx<'_>, id: JobId) {
     let now = tx.now;
-    let Some(live) = tx.state.get_mut(id).filter(|live| live.tenant == *tenant) else { return };
-    let epoch = live.epoch;
+    let Some(live) = tx.state.get_mut(id) else { return };
+    let (tenant, epoch) = (live.tenant.clone(), live.epoch);
     if let Some(held) = &mut live.lease
         && held.is_live(now)
         && held.challenged.is_none()
@@ -127,7 +138,7 @@ pub(super) fn challenge(tx: &mut Tx<'_>, tenant: &TenantId, id: JobId) {
     {
         held.challenged = Some(now + Lease::CHALLENGE);
         let until = now + Lease::CHALLENGE;
-        tx.after.signal(owner, WorkerSignal::Challenge(Lease { tenant: tenant.clone(), job: id, epoch }));
+        tx.after.signal(owner, WorkerSignal::Challenge(Lease { tenant, job: id, epoch }));
         // Due when the challenge runs out: a claim before that answers Busy.
         tx.state.make_due(id, until);
     }

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use crate::model::{ConversationId, Job, TenantId, Timestamp};
 use crate::ports::{Conversation, Conversations, Lookup, Page, StoreError, StoredMessage};
 
-use super::super::super::ending::messages_of;
+use super::super::super::said::{Place, last};
 use super::reader::missing;
 use super::{EmbeddedStore, record, remove};
 
@@ -78,7 +78,7 @@ impl Conversations for EmbeddedStore {
     ) -> Result<Page<Conversation>, StoreError> {
         let tenant = tenant.clone();
         self.read(move |db| {
-            let mut data: Vec<Conversation> = db
+            let found: Vec<Conversation> = db
                 .prepare_cached(&format!(
                     "SELECT {CONVERSATION} FROM conversations
                          WHERE tenant = ?1 AND (?2 IS NULL OR id < ?2) ORDER BY id DESC LIMIT ?3"
@@ -88,10 +88,7 @@ impl Conversations for EmbeddedStore {
                     conversation,
                 )?
                 .collect::<rusqlite::Result<_>>()?;
-            let more = data.len() > limit;
-            data.truncate(limit);
-            let next = data.last().filter(|_| more).map(|last| last.id.to_string());
-            Ok(Page { data, next })
+            Ok(Page::of(found, limit, |last| last.id.to_string()))
         })
         .await
     }
@@ -109,28 +106,12 @@ impl Conversations for EmbeddedStore {
         cursor: Option<&str>,
     ) -> Result<Lookup<Page<StoredMessage>>, StoreError> {
         let tenant = tenant.clone();
-        // `<job>.<messages of it already seen>`
-        let (from, skip) = cursor
-            .and_then(|cursor| cursor.split_once('.'))
-            .and_then(|(job, seen)| Some((job.parse::<u64>().ok()?, seen.parse::<usize>().ok()?)))
-            .unwrap_or((0, 0));
+        let place = Place::of(cursor);
         self.read(move |db| {
             if find(db, &tenant, id)?.is_none() {
                 return missing(db, &tenant, id.uuid());
             }
-            let mut data = Vec::new();
-            let mut next = None;
-            'jobs: for job in told(db, id, from, limit + 1, false)? {
-                let seen = if job.version == from { skip } else { 0 };
-                for (at, message) in messages_of(&job).into_iter().enumerate().skip(seen) {
-                    if data.len() == limit {
-                        next = Some(format!("{}.{at}", job.version));
-                        break 'jobs;
-                    }
-                    data.push(message);
-                }
-            }
-            Ok(Lookup::Found(Page { data, next }))
+            Ok(Lookup::Found(place.page(&told(db, id, place.job, limit + 1, false)?, limit)))
         })
         .await
     }
@@ -146,11 +127,7 @@ impl Conversations for EmbeddedStore {
             if find(db, &tenant, id)?.is_none() {
                 return Ok(Vec::new());
             }
-            let mut jobs = told(db, id, 0, limit, true)?;
-            jobs.reverse();
-            let mut messages: Vec<StoredMessage> = jobs.iter().flat_map(messages_of).collect();
-            messages.drain(..messages.len().saturating_sub(limit));
-            Ok(messages)
+            Ok(last(&told(db, id, 0, limit, true)?, limit))
         })
         .await
     }

@@ -102,7 +102,7 @@ impl JobReader for EmbeddedStore {
                      ORDER BY version DESC LIMIT ?5",
                 record::JOB
             );
-            let mut data: Vec<Job> = db
+            let found: Vec<Job> = db
                 .prepare_cached(&sql)?
                 .query_map(
                     params![
@@ -115,10 +115,7 @@ impl JobReader for EmbeddedStore {
                     record::job,
                 )?
                 .collect::<rusqlite::Result<_>>()?;
-            let more = data.len() > filter.limit;
-            data.truncate(filter.limit);
-            let next = data.last().filter(|_| more).map(|job| job.spec.id.to_string());
-            Ok(Page { data, next })
+            Ok(Page::of(found, filter.limit, |last| last.spec.id.to_string()))
         })
         .await
     }

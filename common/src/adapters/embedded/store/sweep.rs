@@ -7,7 +7,7 @@ use crate::ports::SweepReport;
 use crate::telemetry;
 
 use super::super::engine::{Fault, Tx};
-use super::claim::challenge;
+use super::claim::challenge_one;
 use super::close::{end, end_at_deadline};
 use super::remove;
 
@@ -45,21 +45,21 @@ pub(super) fn sweep(
 fn owners(tx: &mut Tx<'_>, absent: &[WorkerId], report: &mut SweepReport) -> Result<(), Fault> {
     let now = tx.now;
     let (mut lost, mut to_challenge, mut disobeyed) = (Vec::new(), Vec::new(), Vec::new());
-    for (id, live, held) in tx.state.held() {
+    for (id, _, held) in tx.state.held() {
         if held.obey_by.is_some_and(|by| by <= now) {
             disobeyed.push(id);
         } else if !held.is_live(now) {
             lost.push(id);
         } else if held.owner.is_some_and(|owner| absent.contains(&owner)) {
-            to_challenge.push((live.tenant.clone(), id));
+            to_challenge.push(id);
         }
     }
     for id in disobeyed {
         end(tx, id, Vec::new(), Terminal::bare(Status::Cancelled))?;
         report.cancelled += 1;
     }
-    for (tenant, id) in to_challenge {
-        challenge(tx, &tenant, id);
+    for id in to_challenge {
+        challenge_one(tx, id);
         report.challenged += 1;
     }
     for id in lost {
