@@ -37,6 +37,12 @@ bench *ARGS:
     cargo build --release --locked -p millhand -p millhand-tests
     ./target/release/bench {{ARGS}}
 
+# The same for a cluster on each broker, with takeovers (about five minutes): `just bench-cluster kafka`.
+bench-cluster *ARGS:
+    ./tests/run --install
+    cargo build --release --locked -p millhand -p millhand-tests
+    ./target/release/bench cluster {{ARGS}}
+
 # Every fault under load on real servers until the numbers mean something: `just chaos kafka 1`.
 chaos *ARGS:
     ./tests/run --install

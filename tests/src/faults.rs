@@ -9,8 +9,9 @@ mod proxy;
 mod run;
 mod system;
 
+pub use crate::servers::Kind;
 pub use check::Report;
 pub use fault::Fault;
 pub use proxy::{Mode, Proxy};
 pub use run::run;
-pub use system::{Kind, System};
+pub use system::System;

@@ -150,6 +150,14 @@ fn address(banner: &str, name: &str) -> Option<String> {
     words.nth(1).filter(|word| word.starts_with("http://")).map(str::to_owned)
 }
 
+/// Resident memory of a process, in bytes; 0 when there is none.
+#[must_use]
+pub fn resident_bytes(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").trim().parse::<u64>().ok()).unwrap_or(0) * 1024
+}
+
 /// A running server. Dropped, it is killed.
 pub struct Server {
     child: Child,
@@ -229,10 +237,7 @@ impl Server {
     /// Resident memory, in bytes.
     #[must_use]
     pub fn resident_bytes(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        line.and_then(|line| line.trim().trim_end_matches(" kB").trim().parse::<u64>().ok()).unwrap_or(0)
-            * 1024
+        resident_bytes(self.pid())
     }
 
     /// Waits until nothing is ready, waiting or running.

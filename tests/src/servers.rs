@@ -5,6 +5,7 @@ mod kafka;
 mod nginx;
 mod postgres;
 mod process;
+mod queue;
 mod rabbitmq;
 mod redis;
 
@@ -12,5 +13,6 @@ pub use kafka::Kafka;
 pub use nginx::Nginx;
 pub use postgres::Postgres;
 pub use process::{Process, free_port};
+pub use queue::{Kind, Queue};
 pub use rabbitmq::RabbitMq;
 pub use redis::{Redis, RedisCluster};

@@ -6,7 +6,8 @@ use rustix::process::Signal;
 
 use super::check::Report;
 use super::proxy::Mode;
-use super::system::{Kind, Node, Queue, System};
+use super::system::{Node, System};
+use crate::servers::{Kind, Queue};
 use crate::wait_for;
 
 /// Longer than a presence key lives, so that a silent worker's jobs are taken from it.

@@ -3,24 +3,11 @@
 use rustix::process::Signal;
 
 use super::proxy::{Mode, Proxy};
-use crate::servers::{Kafka, RabbitMq, Redis, free_port};
+use crate::servers::{Kind, Queue, Redis, free_port};
 use crate::{Client, Launch, Provider, Server};
 
 /// Slots of each worker: few enough that hints queue up.
 const SLOTS: &str = "3";
-
-/// Which broker spreads the work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    RabbitMq,
-    Kafka,
-}
-
-/// A broker that runs.
-pub(super) enum Queue {
-    RabbitMq(RabbitMq),
-    Kafka(Kafka),
-}
 
 /// One process of the product and its links.
 pub(super) struct Node {
@@ -73,13 +60,7 @@ pub struct System {
 impl System {
     /// Starts all of it.
     pub async fn start(kind: Kind) -> Self {
-        let queue = async {
-            match kind {
-                Kind::RabbitMq => Queue::RabbitMq(RabbitMq::start().await),
-                Kind::Kafka => Queue::Kafka(Kafka::start().await),
-            }
-        };
-        let (redis, queue, model) = futures::join!(Redis::start(), queue, Provider::start());
+        let (redis, queue, model) = futures::join!(Redis::start(), Queue::start(kind), Provider::start());
         let mut system =
             Self { redis, queue, model, apis: Vec::new(), workers: Vec::new(), clients: Vec::new() };
         for _ in 0..2 {
@@ -97,21 +78,17 @@ impl System {
 
     async fn node(&self, launch: Launch) -> Node {
         let store = Proxy::start(&format!("127.0.0.1:{}", self.redis.port())).await;
-        let (kind, url, broker) = match &self.queue {
+        let (url, broker) = match &self.queue {
             Queue::RabbitMq(node) => {
                 let url = node.url();
                 let (_, server) = url.rsplit_once('@').expect("the address follows the user");
                 let proxy = Proxy::start(server).await;
-                ("rabbitmq", url.replace(server, &proxy.address()), Some(proxy))
+                (url.replace(server, &proxy.address()), Some(proxy))
             }
-            Queue::Kafka(kafka) => ("kafka", kafka.servers(), None),
+            Queue::Kafka(kafka) => (kafka.servers(), None),
         };
         let launch = launch
-            .env("MILLHAND_BROKER__KIND", kind)
-            .env("MILLHAND_BROKER__URL", url)
-            .env("MILLHAND_STORE__KIND", "redis")
-            .env("MILLHAND_STORE__URL", format!("redis://{}", store.address()))
-            .env("MILLHAND_INDEX__KIND", "none")
+            .cluster(self.queue.kind(), &url, &format!("redis://{}", store.address()))
             .model(&self.model.base_url());
         let server = Some(launch.start().await);
         Node { launch, server, store, broker }

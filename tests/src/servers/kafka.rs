@@ -51,6 +51,11 @@ impl Kafka {
         self.process.until(async || TcpStream::connect(("127.0.0.1", port)).await.is_ok()).await;
     }
 
+    #[must_use]
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
     /// For clients: `host:port`.
     #[must_use]
     pub fn servers(&self) -> String {

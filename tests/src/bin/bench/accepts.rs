@@ -16,11 +16,11 @@ use tokio::task::JoinSet;
 use crate::table::Table;
 use crate::{ROUNDS, median};
 
-const WRITERS: usize = 64;
+pub(crate) const WRITERS: usize = 64;
 const GROUP: usize = 256;
 const SECONDS: f64 = 2.0;
 
-fn accept() -> Accept {
+pub(crate) fn accept() -> Accept {
     let content = "At what water level must the wheel not be started?".to_owned();
     let spec = JobSpec {
         id: JobId::new(),
@@ -42,7 +42,7 @@ fn accept() -> Accept {
 }
 
 /// Runs `write` with all writers; answers writes per second and their times in microseconds.
-async fn writers<W, F>(write: W) -> anyhow::Result<(f64, Histogram<u64>)>
+pub(crate) async fn writers<W, F>(write: W) -> anyhow::Result<(f64, Histogram<u64>)>
 where
     W: Fn() -> F + Clone + Send + 'static,
     F: Future<Output = anyhow::Result<()>> + Send,

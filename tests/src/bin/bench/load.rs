@@ -1,7 +1,8 @@
 //! Load on a server: at a rate that does not wait for answers, or as much as so many clients get.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -134,4 +135,46 @@ pub(crate) async fn full_load(
         }
     }
     Ok((in_time.load(Ordering::Relaxed) as f64 / seconds, seen))
+}
+
+/// What accepts came to.
+pub(crate) struct Accepts {
+    pub(crate) ids: Vec<String>,
+    /// In microseconds.
+    pub(crate) times: Histogram<u64>,
+    /// A second.
+    pub(crate) rate: f64,
+}
+
+/// Submits `jobs` jobs by so many clients, each over a connection of its own.
+pub(crate) async fn submit(
+    address: SocketAddr,
+    question: &'static str,
+    jobs: usize,
+    clients: usize,
+) -> anyhow::Result<Accepts> {
+    let (left, pool) = (Arc::new(AtomicUsize::new(jobs)), Arc::new(Pool::new(address)));
+    let started = Instant::now();
+    let mut all = JoinSet::new();
+    for _ in 0..clients {
+        let (left, pool) = (left.clone(), pool.clone());
+        all.spawn(async move {
+            let (mut stream, mut ids, mut times) =
+                (pool.take().await?, Vec::new(), Histogram::<u64>::new(3)?);
+            let take = |left: usize| left.checked_sub(1);
+            while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok() {
+                let begun = Instant::now();
+                ids.push(client::accept(&mut stream, question).await?);
+                times.record(u64::try_from(begun.elapsed().as_micros())?.max(1))?;
+            }
+            anyhow::Ok((ids, times))
+        });
+    }
+    let (mut ids, mut times) = (Vec::new(), Histogram::<u64>::new(3)?);
+    while let Some(ended) = all.join_next().await {
+        let (some, took) = ended??;
+        ids.extend(some);
+        times.add(took)?;
+    }
+    Ok(Accepts { rate: ids.len() as f64 / started.elapsed().as_secs_f64(), ids, times })
 }

@@ -8,6 +8,7 @@
 
 mod accepts;
 mod client;
+mod cluster;
 mod disk;
 mod floor;
 mod jobs;
@@ -32,7 +33,8 @@ async fn main() -> anyhow::Result<()> {
         ["floor", model] => floor::serve(model).await,
         [] => measure("").await,
         ["only", part] => measure(part).await,
-        _ => bail!("bench takes no arguments, or: only accepts|jobs|streams"),
+        ["cluster", ref wanted @ ..] => cluster::measure(wanted).await,
+        _ => bail!("bench takes no arguments, or: only accepts|jobs|streams, or: cluster [...]"),
     }
 }
 

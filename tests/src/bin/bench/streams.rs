@@ -1,19 +1,17 @@
 //! Many waiting jobs and many open streams: memory, accepts over HTTP, restart.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use hdrhistogram::Histogram;
 use millhand_tests::{Launch, Server, wait_for};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::client::{self, Pool, find};
+use crate::client::{self, find};
+use crate::load::{Accepts, submit};
 use crate::peer::Peer;
 use crate::table::Table;
 use crate::{ROUNDS, median};
@@ -70,30 +68,7 @@ async fn idle(table: &mut Table) -> anyhow::Result<()> {
 }
 
 async fn accepts(table: &mut Table, address: SocketAddr) -> anyhow::Result<Vec<String>> {
-    let (left, pool) = (Arc::new(AtomicUsize::new(JOBS)), Arc::new(Pool::new(address)));
-    let started = Instant::now();
-    let mut clients = JoinSet::new();
-    for _ in 0..CLIENTS {
-        let (left, pool) = (left.clone(), pool.clone());
-        clients.spawn(async move {
-            let (mut stream, mut ids, mut times) =
-                (pool.take().await?, Vec::new(), Histogram::<u64>::new(3)?);
-            let take = |left: usize| left.checked_sub(1);
-            while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok() {
-                let begun = Instant::now();
-                ids.push(client::accept(&mut stream, "stall=1").await?);
-                times.record(u64::try_from(begun.elapsed().as_micros())?.max(1))?;
-            }
-            anyhow::Ok((ids, times))
-        });
-    }
-    let (mut ids, mut times) = (Vec::new(), Histogram::<u64>::new(3)?);
-    while let Some(ended) = clients.join_next().await {
-        let (some, took) = ended??;
-        ids.extend(some);
-        times.add(took)?;
-    }
-    let rate = ids.len() as f64 / started.elapsed().as_secs_f64();
+    let Accepts { ids, times, rate } = submit(address, "stall=1", JOBS, CLIENTS).await?;
     table.row("accepts, HTTP", (rate, None, "/s"), "", None);
     for (name, quantile) in [("accept, HTTP p50", 0.5), ("accept, HTTP p99", 0.99)] {
         table.row(name, (times.value_at_quantile(quantile) as f64 / 1000.0, None, "ms"), "", None);
