@@ -126,10 +126,12 @@ impl EmbeddedStore {
         &self,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
+        let answer = self.readers.with(read).await?;
+        // Afterwards: whatever was seen was committed by then.
         if self.engine.has_unsynced() {
             self.run(|_| Ok(())).await?;
         }
-        self.readers.with(read).await
+        Ok(answer)
     }
 
     /// Runs an operation that neither reads nor writes the disk.

@@ -86,7 +86,7 @@ impl Writer {
         Self { db, file, state, clock, hub, reserve, since_checkpoint, waiting: None, unsynced, syncs: true }
     }
 
-    /// True while something is committed and not synced.
+    /// True while something that can be seen may not be synced.
     pub(super) fn unsynced(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.unsynced)
     }
@@ -192,21 +192,24 @@ impl Writer {
             self.db.pragma_update(None, "synchronous", if syncs { "FULL" } else { "NORMAL" })?;
             self.syncs = syncs;
         }
+        if commit == Commit::SyncLater {
+            // Before it can be seen.
+            self.unsynced.store(true, Ordering::Release);
+        }
         execute(&self.db, "BEGIN IMMEDIATE")
     }
 
     fn committed(&mut self, after: AfterCommit, commit: Commit) {
         match commit {
             Commit::SyncLater => {
-                self.unsynced.store(true, Ordering::Release);
                 let (waiting, _) =
                     self.waiting.get_or_insert_with(|| (AfterCommit::default(), Instant::now()));
                 waiting.add(after);
             }
             // Its sync was of the whole log.
             Commit::Sync => {
+                self.unsynced.store(false, Ordering::Release);
                 if let Some((waiting, _)) = self.waiting.take() {
-                    self.unsynced.store(false, Ordering::Release);
                     self.hub.publish(waiting);
                 }
                 self.hub.publish(after);
@@ -225,6 +228,7 @@ impl Writer {
             abort_if_unsynced(&err);
         }
         self.sync();
+        self.unsynced.store(false, Ordering::Release);
         if matches!(err, StoreError::Full) {
             self.reserve.spend();
         }
