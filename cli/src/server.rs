@@ -1,6 +1,7 @@
 //! The commands that serve.
 
 pub(crate) mod addresses;
+mod alone;
 mod banner;
 mod limits;
 mod metrics;

@@ -30,6 +30,7 @@ signals! {
     describe_counter FENCED_WRITES = "millhand_store_fenced_writes_total", Count, "Writes refused because their epoch was passed.";
     describe_counter TAKEOVERS = "millhand_store_takeovers_total", Count, "Claims of a job whose owner died or froze.";
     describe_counter REDELIVERIES = "millhand_worker_redeliveries_total", Count, "Hints the broker lent a second time.";
+    describe_counter HINTS_HANDED_ON = "millhand_worker_hints_handed_on_total", Count, "Hints that a full worker moved to the due index for others.";
     describe_counter HINTS_SKIPPED = "millhand_broker_hints_skipped_total", Count, "Messages in the queue that are no hints, taken out and skipped.";
     describe_counter SWEEPER_DUE = "millhand_store_sweeper_republications_total", Count, "Jobs made due by a sweep because their hint was lost.";
     describe_gauge QUEUE_DEPTH = "millhand_store_queue_depth_count", Count, "Ready jobs as the store counts them. Label `lane`.";

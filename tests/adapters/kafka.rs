@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use millhand_common::adapters::kafka::{KafkaBroker, KafkaConfig};
 use millhand_common::model::{Hint, JobId, Lane};
-use millhand_common::ports::Broker;
+use millhand_common::ports::{Broker, BrokerError};
 use millhand_tests::servers::Kafka;
 use tokio::sync::OnceCell;
 
@@ -89,4 +89,43 @@ async fn a_rebalance_under_load_loses_nothing() {
         }
     };
     tokio::time::timeout(Duration::from_secs(60), all).await.expect("every hint comes");
+}
+
+/// Options of librdkafka pass through, and a refusal says why without the password.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_lets_in_and_a_wrong_one_is_told_without_saying_it() {
+    let kafka = Kafka::start_for("mill", "canary-4c07").await;
+    let with = |password: &str| {
+        let options = [
+            ("security.protocol", "SASL_PLAINTEXT"),
+            ("sasl.mechanism", "PLAIN"),
+            ("sasl.username", "mill"),
+            ("sasl.password", password),
+        ];
+        KafkaConfig {
+            servers: kafka.servers(),
+            prefix: "test.login".to_owned(),
+            group: "test.login".to_owned(),
+            partitions: 1,
+            replication: None,
+            options: options.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+        }
+    };
+    let broker = KafkaBroker::connect(with("canary-4c07")).await.unwrap();
+    let sent = hint();
+    broker.publish(std::slice::from_ref(&sent)).await.unwrap();
+    assert_eq!(broker.receive(Lane::Interactive).await.unwrap().hint, sent);
+    broker.ready().await.unwrap();
+
+    let refused = |config: KafkaConfig| async {
+        let err = KafkaBroker::connect(config).await.err().expect("it is refused");
+        assert!(!format!("{err} {err:?}").contains("canary"), "{err}");
+        err
+    };
+    let err = refused(with("canary-wrong")).await;
+    assert!(err.to_string().contains("uthentication failed"), "{err}");
+    let mut misspelt = with("canary-4c07");
+    misspelt.options.insert("sasl.pasword".to_owned(), "canary-4c07".to_owned());
+    let err = refused(misspelt).await;
+    assert!(matches!(err, BrokerError::Refused(_)) && err.to_string().contains("`sasl.pasword`"), "{err}");
 }

@@ -3,6 +3,7 @@
 
 mod alike;
 mod build;
+mod credentials;
 mod scale;
 
 use std::sync::Arc;

@@ -1,6 +1,8 @@
 //! The Redis store on a real server, and on a real cluster.
 
 mod cluster;
+mod credentials;
+mod failover;
 mod faults;
 mod limiter;
 mod retention;

@@ -18,6 +18,7 @@ mod history;
 mod ingress_is_stateless;
 mod limits;
 mod meaning;
+mod mixes;
 mod newcomer;
 mod nginx;
 mod poison;

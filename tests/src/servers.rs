@@ -1,6 +1,7 @@
 //! Real servers, as real processes on loopback, each with a folder and ports of its own. They end with
 //! the test program, however it ends.
 
+mod certificates;
 mod kafka;
 mod nginx;
 mod postgres;

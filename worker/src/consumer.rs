@@ -1,5 +1,6 @@
 //! Pulls jobs into free slots, runs them, and drains.
 
+mod hand_on;
 mod place;
 mod watch;
 
@@ -21,6 +22,7 @@ use millhand_common::telemetry;
 use crate::Pipeline;
 use crate::lease::Orders;
 use crate::quota::{Quota, pulled};
+use hand_on::hand_on;
 use place::run_claimed;
 use watch::{obey, say_present};
 
@@ -49,11 +51,15 @@ pub struct WorkerConfig {
     /// Source: Kubernetes kills a pod 30 s after SIGTERM by default; the rest is for giving back.
     #[serde(with = "humantime_serde")]
     pub drain_timeout: Duration,
+    /// Documents are in a folder of this process: no other worker can answer from them. Follows from
+    /// the parts it is given.
+    #[serde(skip)]
+    pub own_index: bool,
 }
 
 impl Default for WorkerConfig {
     fn default() -> Self {
-        Self { slots: 64, drain_timeout: Duration::from_secs(20) }
+        Self { slots: 64, drain_timeout: Duration::from_secs(20), own_index: false }
     }
 }
 
@@ -129,8 +135,11 @@ impl Worker {
         let mut jobs = JoinSet::new();
         let stopped = CancellationToken::new();
         let mut beside = JoinSet::new();
-        beside.spawn(say_present(Arc::clone(&shared), config.slots, shutdown.clone(), stopped.clone()));
+        beside.spawn(say_present(Arc::clone(&shared), config.clone(), shutdown.clone(), stopped.clone()));
         beside.spawn(obey(Arc::clone(&shared), stopped.clone()));
+        if shared.broker.ack_after() == AckAfter::Claim {
+            beside.spawn(hand_on(Arc::clone(&shared), config.slots, shutdown.clone(), stopped.clone()));
+        }
         loop {
             // Cancel-safe: `next` only waits; a hint it has received comes back when dropped.
             let wake = tokio::select! {

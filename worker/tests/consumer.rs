@@ -90,7 +90,7 @@ impl House {
     }
 
     fn worker(&self, drain_timeout: Duration) -> (JoinedWorker, CancellationToken) {
-        let config = WorkerConfig { slots: 16, drain_timeout };
+        let config = WorkerConfig { slots: 16, drain_timeout, ..WorkerConfig::default() };
         let worker = Worker::new(
             self.store.clone(),
             Arc::new(self.broker.clone()),

@@ -19,9 +19,9 @@ use super::sample::{QUESTIONS, Sample};
 use super::signals::Signals;
 use super::stop::Stop;
 use super::wiring::Server;
-use super::{addresses, limits, metrics, models, start_logs};
+use super::{addresses, alone, limits, metrics, models, start_logs};
 use crate::args::{ApiArgs, ServerArgs, UpArgs, WorkerArgs};
-use crate::config::{self, Config};
+use crate::config::{self, Config, IndexKind, StoreKind};
 use crate::terminal::print;
 
 /// Longest wait for the sample before a newcomer is told to go on without it.
@@ -83,13 +83,17 @@ fn serve(
     Ok(code)
 }
 
-async fn run(role: Role, config: Config, folder: Option<DataFolder>) -> anyhow::Result<ExitCode> {
+async fn run(role: Role, mut config: Config, folder: Option<DataFolder>) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let mut signals = Signals::new().context("cannot wait for signals")?;
     let recorder = metrics::start()?;
     let embedder = models::embedder(&config)?;
     let path = folder.as_ref().map(|folder| folder.path.as_path());
     let parts = Parts::open(path, &config, embedder.clone()).await?;
+    if config.store.kind == StoreKind::Redis {
+        config.worker.own_index = config.index.kind == Some(IndexKind::Embedded);
+        alone::check(&*parts.store, config.worker.own_index).await?;
+    }
     let quota = if role.works() { models::quota(&config).await? } else { None };
     let api_listener = match role.serves() {
         true => Some(addresses::bind("--listen", config.api.listen).await?),

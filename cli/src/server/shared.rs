@@ -50,14 +50,16 @@ pub(super) async fn kafka(config: &Config) -> anyhow::Result<Arc<dyn Broker>> {
     let url = address(config.broker.url.as_ref());
     // `host:9092,host:9092?security.protocol=SASL_SSL&…`: what follows is for librdkafka as it is.
     let (servers, options) = url.split_once('?').unwrap_or((url, ""));
-    let options = options.split('&').filter_map(|pair| pair.split_once('='));
+    // As in other addresses: percent-encoded, and a plus sign is one.
+    let options = options.replace('+', "%2B");
+    let options = url::form_urlencoded::parse(options.as_bytes()).into_owned();
     let kafka = KafkaConfig {
         servers: servers.trim_start_matches("kafka://").to_owned(),
         prefix: config.broker.name(),
         group: "millhand-workers".to_owned(),
         partitions: PARTITIONS,
         replication: None,
-        options: options.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+        options: options.collect(),
     };
     Ok(Arc::new(KafkaBroker::connect(kafka).await.context("[broker]")?))
 }

@@ -49,6 +49,7 @@
 //! op challenged`, and `due` and `place`, which say where the indexes above have it. Moments are
 //! milliseconds. All fields are short, so that Redis keeps the record in one small block.
 
+mod address;
 mod conversations;
 mod due;
 mod feed;

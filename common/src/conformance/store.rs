@@ -262,6 +262,7 @@ macro_rules! store_conformance {
             claim: a_job_is_not_claimed_before_its_time,
             claim: an_unconfirmed_hint_makes_the_job_due,
             claim: a_confirmed_hint_leaves_the_due_index,
+            claim: a_hint_that_nobody_acts_on_makes_the_job_due,
             claim: lanes_are_apart,
             lease: a_renewed_lease_outlives_its_length_tenfold,
             lease: a_lease_that_ended_is_taken_over_and_counts_as_a_death,

@@ -11,8 +11,8 @@ pub trait Broker: Send + Sync {
     /// published or not.
     async fn publish(&self, hints: &[Hint]) -> Result<(), BrokerError>;
 
-    /// The next hint of `lane`, unsettled. Called only when a slot is free, so an adapter holds no
-    /// more than it was asked for. Cancel-safe: dropping it loses no hint.
+    /// The next hint of `lane`, unsettled. Called only when a slot is free, or to hand hints on that nobody
+    /// else can read, so an adapter holds no more than it was asked for. Cancel-safe: dropping it loses no hint.
     async fn receive(&self, lane: Lane) -> Result<Delivery, BrokerError>;
 
     /// When hints of jobs that run are to be acked.
@@ -30,7 +30,8 @@ pub trait Broker: Send + Sync {
 /// When a worker settles a hint whose job it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AckAfter {
-    /// As soon as the claim is durable: an open hint would hold back the ones behind it.
+    /// As soon as the claim is durable: an open hint would hold back the ones behind it, which only this
+    /// process can read. So a worker that takes nothing hands them on.
     Claim,
     /// When the job is closed or given back: an open hint tells the broker that its worker lives.
     Close,

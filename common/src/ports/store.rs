@@ -23,6 +23,9 @@ pub trait JobStore: Send + Sync {
     /// The broker confirmed these hints: they leave the due index unless something else made them due.
     async fn hinted(&self, jobs: &[(TenantId, JobId)]) -> Result<(), StoreError>;
 
+    /// Nobody acts on these hints: jobs that wait for theirs only become due now.
+    async fn unhinted(&self, jobs: &[(TenantId, JobId)]) -> Result<(), StoreError>;
+
     /// Takes a job for an owner: epoch+1, attempt+1, lease, `attempt.started`.
     async fn claim(&self, tenant: &TenantId, job: JobId, claim: Claim) -> Result<Claimed, StoreError>;
 
@@ -248,6 +251,9 @@ pub struct WorkerInfo {
     pub slots: u32,
     pub running: u32,
     pub draining: bool,
+    /// It answers from documents that no other worker has.
+    #[serde(default)]
+    pub own_index: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

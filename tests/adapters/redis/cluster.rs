@@ -38,6 +38,7 @@ async fn the_store_keeps_its_promises_on_a_cluster() {
     claim::a_conversation_runs_in_turn(&open().await).await;
     claim::an_unconfirmed_hint_makes_the_job_due(&open().await).await;
     claim::a_confirmed_hint_leaves_the_due_index(&open().await).await;
+    claim::a_hint_that_nobody_acts_on_makes_the_job_due(&open().await).await;
     lease::a_worker_that_is_gone_loses_its_jobs(&open().await).await;
     lease::a_challenged_owner_that_renews_keeps_its_job(&open().await).await;
     lease::the_old_owner_cannot_write_a_byte(&open().await).await;

@@ -21,9 +21,32 @@ impl Kafka {
     ///
     /// When Kafka is not in `target/servers/kafka` (`./tests/run` fetches it) or does not start.
     pub async fn start() -> Self {
+        Self::start_with(str::to_owned).await
+    }
+
+    /// Starts a node that serves this user only.
+    pub async fn start_for(user: &str, password: &str) -> Self {
+        let login = format!("username=\"node\" password=\"n\" user_node=\"n\" user_{user}=\"{password}\"");
+        Self::start_with(|properties| {
+            let secured = properties.replace("=PLAINTEXT://", "=SASL_PLAINTEXT://");
+            let module = "org.apache.kafka.common.security.plain.PlainLoginModule";
+            format!(
+                "{secured}\n\
+                 listener.security.protocol.map=CONTROLLER:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT\n\
+                 inter.broker.listener.name=SASL_PLAINTEXT\n\
+                 sasl.enabled.mechanisms=PLAIN\n\
+                 sasl.mechanism.inter.broker.protocol=PLAIN\n\
+                 listener.name.sasl_plaintext.plain.sasl.jaas.config={module} required {login};\n"
+            )
+        })
+        .await
+    }
+
+    async fn start_with(change: impl FnOnce(&str) -> String) -> Self {
         let (port, controller) = (free_port(), free_port());
         let folder = tempfile::tempdir().expect("a folder for Kafka");
-        fs::write(folder.path().join("server.properties"), properties(folder.path(), port, controller))
+        let properties = change(&properties(folder.path(), port, controller));
+        fs::write(folder.path().join("server.properties"), properties)
             .expect("its properties can be written");
         let format = java(folder.path())
             .args(["kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c"])

@@ -1,5 +1,6 @@
 //! PostgreSQL with pgvector, as `tests/run` fetched it.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, OnceLock, Weak};
@@ -75,6 +76,29 @@ impl Postgres {
         let make = AssertSqlSafe(format!("CREATE DATABASE {name}"));
         sqlx::query(make).execute(&mut admin).await.expect("a new database");
         self.url(&name)
+    }
+
+    /// The address of a new, empty database that belongs to a new user with this password, who is let in
+    /// with it only.
+    pub async fn new_database_of(&self, user: &str, password: &str) -> String {
+        let database = self.new_database().await;
+        let name = database.rsplit('/').next().and_then(|rest| rest.split('?').next()).expect("its name");
+        let mut admin = PgConnection::connect(&self.url("postgres")).await.expect("the server answers");
+        let hba = self.process.folder().join("data/pg_hba.conf");
+        let rules = fs::read_to_string(&hba).expect("who is let in");
+        let rule = format!("host {name} {user} 127.0.0.1/32 scram-sha-256\n");
+        fs::write(&hba, rule + &rules).expect("who is let in");
+        for make in [
+            format!("CREATE ROLE {user} LOGIN PASSWORD '{password}'"),
+            format!("ALTER DATABASE {name} OWNER TO {user}"),
+            "SELECT pg_reload_conf()".to_owned(),
+        ] {
+            sqlx::query(AssertSqlSafe(make)).execute(&mut admin).await.expect("a user of its own");
+        }
+        // Only a superuser may make it.
+        let mut admin = PgConnection::connect(&database).await.expect("the server answers");
+        sqlx::query("CREATE EXTENSION vector").execute(&mut admin).await.expect("pgvector is there");
+        database.replace("postgres@", &format!("{user}:{password}@"))
     }
 
     /// Ends it in the middle of everything, and starts it again on what is in its log.

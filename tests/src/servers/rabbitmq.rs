@@ -6,6 +6,7 @@ use std::process::Command;
 
 use tokio::net::TcpStream;
 
+use super::certificates::certify;
 use super::{Process, free_port};
 
 /// The programs themselves: those in the path change the user and drop the environment.
@@ -165,22 +166,4 @@ fn configure(folder: &Path, ports: Ports) {
     );
     fs::write(file("rabbitmq.conf"), text).expect("its configuration can be written");
     fs::write(file("plugins"), "[].").expect("its plugins can be written");
-}
-
-/// An authority, and a certificate for loopback that it signed.
-fn certify(folder: &Path) {
-    let openssl = |args: &str| {
-        let done = Command::new("openssl").args(args.split(' ')).current_dir(folder).output();
-        let done = done.unwrap_or_else(|err| panic!("cannot run openssl: {err}; ./tests/run installs it"));
-        assert!(done.status.success(), "openssl {args}: {}", String::from_utf8_lossy(&done.stderr));
-    };
-    let key = "req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
-    openssl(&format!("{key} -x509 -days 2 -subj /CN=authority -keyout authority.key -out authority.pem"));
-    openssl(&format!("{key} -subj /CN=node -keyout node.key -out node.csr"));
-    fs::write(folder.join("names"), "subjectAltName=IP:127.0.0.1,DNS:localhost")
-        .expect("the certificate's names can be written");
-    openssl(
-        "x509 -req -in node.csr -CA authority.pem -CAkey authority.key -CAcreateserial -days 2 -extfile names \
-         -out node.pem",
-    );
 }

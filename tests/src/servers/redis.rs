@@ -4,6 +4,9 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 
+use tempfile::TempDir;
+
+use super::certificates::certify;
 use super::{Process, free_port};
 use crate::wait::wait_for;
 
@@ -11,6 +14,7 @@ use crate::wait::wait_for;
 pub struct Redis {
     process: Process,
     port: u16,
+    tls_port: Option<u16>,
     args: Vec<String>,
 }
 
@@ -22,11 +26,25 @@ impl Redis {
 
     /// A server with more arguments, as `redis-server` takes them; they win.
     pub async fn start_with(args: &[&str]) -> Self {
+        Self::start_in(tempfile::tempdir().expect("a folder"), args, None).await
+    }
+
+    /// A server that also speaks TLS, on a port of its own, with a certificate that [`Redis::authority`]
+    /// signed.
+    pub async fn start_with_tls() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        certify(folder.path());
+        // It works in its folder, so names of files are enough.
+        let (port, args) = (free_port(), "--tls-cert-file node.pem --tls-key-file node.key");
+        let args = format!("--tls-port {port} {args} --tls-ca-cert-file authority.pem --tls-auth-clients no");
+        Self::start_in(folder, &args.split(' ').collect::<Vec<_>>(), Some(port)).await
+    }
+
+    async fn start_in(folder: TempDir, args: &[&str], tls_port: Option<u16>) -> Self {
         let port = free_port();
         let args: Vec<String> = args.iter().map(ToString::to_string).collect();
-        let folder = tempfile::tempdir().expect("a folder");
         let process = Process::start("redis-server", folder, |dir| command(dir, port, &args));
-        let mut server = Self { process, port, args };
+        let mut server = Self { process, port, tls_port, args };
         server.is_up().await;
         server
     }
@@ -39,6 +57,22 @@ impl Redis {
     #[must_use]
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Over TLS, as this user: `name:password`, percent-encoded.
+    ///
+    /// # Panics
+    ///
+    /// When it was started without TLS.
+    #[must_use]
+    pub fn tls_url_of(&self, user: &str) -> String {
+        format!("rediss://{user}@127.0.0.1:{}", self.tls_port.expect("it speaks TLS"))
+    }
+
+    /// The certificate that signed this server's.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        self.process.folder().join("authority.pem").display().to_string()
     }
 
     #[must_use]
@@ -55,6 +89,12 @@ impl Redis {
     #[must_use]
     pub fn says(&self, command: &str) -> Option<String> {
         says(self.port, command)
+    }
+
+    /// The same of the server on this port.
+    #[must_use]
+    pub fn ask(port: u16, command: &str) -> Option<String> {
+        says(port, command)
     }
 
     /// Ends it at once; what it has confirmed stays.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use millhand_common::ports::{WorkerInfo, WorkerSignal};
 use tokio_util::sync::CancellationToken;
 
-use super::Shared;
+use super::{Shared, WorkerConfig};
 
 /// Between two words that this worker lives.
 const PRESENT_EVERY: Duration = Duration::from_secs(1);
@@ -15,16 +15,17 @@ const PRESENT_EVERY: Duration = Duration::from_secs(1);
 /// Says that this worker lives, until it has stopped.
 pub(super) async fn say_present(
     shared: Arc<Shared>,
-    slots: u32,
+    config: WorkerConfig,
     shutdown: CancellationToken,
     stopped: CancellationToken,
 ) {
     loop {
         let info = WorkerInfo {
             id: shared.id,
-            slots,
+            slots: config.slots,
             running: shared.running_count.load(Ordering::Relaxed),
             draining: shutdown.is_cancelled(),
+            own_index: config.own_index,
         };
         if let Err(err) = shared.store.present(&info).await {
             tracing::warn!(error = %err, "cannot say that this worker lives");

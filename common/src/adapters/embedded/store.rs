@@ -177,6 +177,18 @@ impl JobStore for EmbeddedStore {
         .await
     }
 
+    async fn unhinted(&self, jobs: &[(TenantId, JobId)]) -> Result<(), StoreError> {
+        let (jobs, now): (Vec<JobId>, _) =
+            (jobs.iter().map(|(_, job)| *job).collect(), self.options.clock.now());
+        self.in_memory(move |tx| {
+            for job in jobs {
+                tx.state.unhinted(job, now);
+            }
+            Ok(())
+        })
+        .await
+    }
+
     async fn claim(&self, tenant: &TenantId, job: JobId, claim: Claim) -> Result<Claimed, StoreError> {
         let tenant = tenant.clone();
         let claimed =

@@ -1,16 +1,17 @@
 //! Publishing, counting and the set-up of topics.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::try_join_all;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::ClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::consumer::LaneConsumer;
@@ -41,7 +42,8 @@ pub struct KafkaConfig {
 /// [`Broker`] on Kafka. It joins the group of a lane with the first `receive` of that lane.
 pub struct KafkaBroker {
     config: KafkaConfig,
-    producer: FutureProducer,
+    producer: FutureProducer<Told>,
+    told: Told,
     /// Asks only, and is no member of the group.
     observer: Arc<BaseConsumer>,
     lanes: [OnceLock<LaneConsumer>; Lane::ALL.len()],
@@ -61,13 +63,16 @@ impl KafkaBroker {
             .set("enable.idempotence", "true")
             .set("linger.ms", "2")
             .set("delivery.timeout.ms", PUBLISH_TIMEOUT.as_millis().to_string());
-        let producer: FutureProducer = producer.create().map_err(unreachable)?;
+        let told = Told::default();
+        let producer: FutureProducer<Told> =
+            producer.create_with_context(told.clone()).map_err(unreachable)?;
         let mut observer = base.clone();
         observer.set("group.id", &config.group).set("enable.auto.commit", "false");
         let observer: BaseConsumer = observer.create().map_err(unreachable)?;
         let broker = Self {
             config,
             producer,
+            told,
             observer: Arc::new(observer),
             lanes: std::array::from_fn(|_| OnceLock::new()),
         };
@@ -76,8 +81,7 @@ impl KafkaBroker {
     }
 
     async fn create_topics(&self, base: &ClientConfig) -> Result<(), BrokerError> {
-        let nodes =
-            self.ask(|observer| Ok(observer.fetch_metadata(None, ASK_TIMEOUT)?.brokers().len())).await?;
+        let nodes = self.nodes().await?;
         let nodes = i32::try_from(nodes).unwrap_or(i32::MAX);
         if nodes == 1 {
             tracing::warn!("Kafka has one node: what it holds is lost with that node");
@@ -100,6 +104,19 @@ impl KafkaBroker {
             }
         }
         Ok(())
+    }
+
+    /// How many nodes there are. The first question of all, so it tells why none answers.
+    async fn nodes(&self) -> Result<usize, BrokerError> {
+        let producer = self.producer.clone();
+        // The producer: its thread hears what goes wrong, as the consumer's does only when polled.
+        let asked =
+            move || producer.client().fetch_metadata(None, ASK_TIMEOUT).map(|all| all.brokers().len());
+        let answer = tokio::task::spawn_blocking(asked).await;
+        answer.map_err(|err| BrokerError::Unreachable(err.to_string()))?.map_err(|err| {
+            let told = self.told.last();
+            told.map_or_else(|| unreachable(err), |why| BrokerError::Unreachable(format!("Kafka: {why}")))
+        })
     }
 
     fn topic(&self, lane: Lane) -> String {
@@ -169,9 +186,36 @@ fn is_shared(key: &str) -> bool {
     ["security.", "sasl.", "ssl.", "socket.", "broker.", "client."].iter().any(|part| key.starts_with(part))
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it stands in map_err")]
 fn unreachable(err: KafkaError) -> BrokerError {
-    BrokerError::Unreachable(err.to_string())
+    match err {
+        // Its own text holds the value, which may be a password under a misspelt key.
+        KafkaError::ClientConfig(_, reason, key, _) => {
+            BrokerError::Refused(format!("option `{key}` of Kafka is not taken: {reason}"))
+        }
+        err => BrokerError::Unreachable(err.to_string()),
+    }
+}
+
+/// Keeps the last thing that went wrong with a connection: answers say only that there was none.
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<Option<String>>>);
+
+impl Told {
+    fn last(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl ClientContext for Told {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(error = %error, reason, "Kafka");
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // After the reason it also says that now all nodes are down.
+        let is_sum = error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown);
+        if !is_sum || last.is_none() {
+            *last = Some(reason.to_owned());
+        }
+    }
 }
 
 #[async_trait]

@@ -1,5 +1,7 @@
 //! [`JobStore`] in Redis.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use redis::{Value, cmd};
 use uuid::Uuid;
@@ -17,7 +19,7 @@ use crate::telemetry;
 use super::super::ending::{last_event, poison};
 use super::due::SHARDS;
 use super::reply::{self, at, damaged, list, name, number, text};
-use super::scripts;
+use super::scripts::{self, Script};
 use super::store::{CloseBy, RedisStore, count_ended, outcome, shard_of};
 
 /// Data of `job.queued` for a job that may start now, and for one that starts at `not_before`.
@@ -92,6 +94,20 @@ pub(super) fn parse_name(text: &str) -> Result<(TenantId, JobId), StoreError> {
         .ok_or_else(|| damaged(format!("a job's name `{text}`")))
 }
 
+impl RedisStore {
+    /// Runs a script that takes the names of jobs, once in each shard that has some of them.
+    async fn run_for_jobs(&self, script: &Script, jobs: &[(TenantId, JobId)]) -> Result<(), StoreError> {
+        let mut by_shard: BTreeMap<u32, Vec<String>> = BTreeMap::new();
+        for (tenant, job) in jobs {
+            by_shard.entry(shard_of(tenant)).or_default().push(name(tenant, job.uuid()));
+        }
+        let calls = by_shard
+            .into_iter()
+            .map(|(shard, names)| self.run_with(script, vec![self.prefix_of(shard)], names));
+        futures::future::try_join_all(calls).await.map(|_| ())
+    }
+}
+
 #[async_trait]
 impl JobStore for RedisStore {
     async fn accept(&self, accept: Accept) -> Result<Accepted, StoreError> {
@@ -146,14 +162,11 @@ impl JobStore for RedisStore {
     }
 
     async fn hinted(&self, jobs: &[(TenantId, JobId)]) -> Result<(), StoreError> {
-        let mut by_shard: std::collections::BTreeMap<u32, Vec<String>> = std::collections::BTreeMap::new();
-        for (tenant, job) in jobs {
-            by_shard.entry(shard_of(tenant)).or_default().push(name(tenant, job.uuid()));
-        }
-        let calls = by_shard
-            .into_iter()
-            .map(|(shard, names)| self.run_with(&scripts::HINTED, vec![self.prefix_of(shard)], names));
-        futures::future::try_join_all(calls).await.map(|_| ())
+        self.run_for_jobs(&scripts::HINTED, jobs).await
+    }
+
+    async fn unhinted(&self, jobs: &[(TenantId, JobId)]) -> Result<(), StoreError> {
+        self.run_for_jobs(&scripts::UNHINTED, jobs).await
     }
 
     async fn claim(&self, tenant: &TenantId, job: JobId, claim: Claim) -> Result<Claimed, StoreError> {

@@ -69,10 +69,7 @@ pub struct RedisLimiter {
 impl RedisLimiter {
     /// Connects to the address of a store; see [`RedisStore::open`](super::RedisStore::open).
     pub async fn open(url: &str, options: LimiterOptions, policy: &LimitPolicy) -> Result<Self, OpenError> {
-        let link = Link::find(url.to_owned(), options.patience).await.map_err(|err| match err.kind() {
-            redis::ErrorKind::InvalidClientConfig => OpenError::Url(err.to_string()),
-            _ => StoreError::Unreachable(err.to_string()).into(),
-        })?;
+        let link = Link::find(url, options.patience).await?;
         let prefix = format!("{}:{{quota:{}}}", options.prefix, options.pool);
         let limiter = Self { link, prefix, clock: options.clock, policy: policy_args(policy) };
         // Makes the pool, if it is new: from now on refill is counted.

@@ -1,6 +1,7 @@
 //! Connections to the server or cluster: they come back by themselves, and an operation is repeated as
 //! long as its patience lasts.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,12 +10,14 @@ use redis::cluster::{ClusterClient, ClusterClientBuilder};
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, IntoConnectionInfo, ProtocolVersion,
-    RedisError, RedisResult, ServerErrorKind, Value, cmd,
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, ProtocolVersion, RedisError, RedisResult, ServerErrorKind,
+    Value, cmd,
 };
 
 use crate::ports::StoreError;
 
+use super::address::Address;
+use super::options::OpenError;
 use super::scripts::Script;
 
 /// How long one command may stay unanswered.
@@ -72,14 +75,17 @@ fn as_string(value: Value) -> String {
 
 /// Where the store is.
 enum Target {
-    Single(Box<Client>),
-    Cluster(Vec<ConnectionInfo>),
+    /// One server, or a master and its replicas.
+    Single(Vec<Client>),
+    Cluster(Address),
 }
 
 pub(super) struct Link {
     target: Target,
     address: String,
     patience: Duration,
+    /// Which of several servers was the master when it was last looked for.
+    master: AtomicUsize,
     conn: Mutex<Option<(u64, Conn)>>,
     /// One connects, the others wait for it.
     connecting: tokio::sync::Mutex<u64>,
@@ -93,30 +99,32 @@ pub(super) struct Answer {
 }
 
 impl Link {
-    /// Finds out whether `url` (several by comma for a cluster) is one server or a cluster.
-    pub(super) async fn find(url: String, patience: Duration) -> RedisResult<Self> {
-        let seeds = seeds(&url)?;
-        let mut failure = RedisError::from((ErrorKind::InvalidClientConfig, "no address"));
-        for seed in &seeds {
-            let client = Client::open(seed.clone())?;
-            match is_cluster(&client).await {
+    /// Finds out whether `url` (several by comma) is a cluster, or one server with its replicas.
+    pub(super) async fn find(url: &str, patience: Duration) -> Result<Self, OpenError> {
+        let named = Address::parse(url)?;
+        let mut failure = OpenError::Url("there is none".to_owned());
+        for seed in &named.seeds {
+            let address = seed.addr().to_string();
+            let client = named.client(seed).map_err(bad_certificate)?;
+            match says_of_itself(&client, "cluster", "cluster_enabled:1").await {
                 Ok(is_cluster) => {
-                    let address = seed.addr().to_string();
                     let target = if is_cluster {
-                        Target::Cluster(seeds.clone())
+                        Target::Cluster(named.clone())
                     } else {
-                        Target::Single(Box::new(client))
+                        let clients = named.seeds.iter().map(|seed| named.client(seed));
+                        Target::Single(clients.collect::<RedisResult<_>>().map_err(bad_certificate)?)
                     };
                     return Ok(Self {
                         target,
                         address,
                         patience,
+                        master: AtomicUsize::new(0),
                         conn: Mutex::default(),
                         connecting: tokio::sync::Mutex::new(0),
                         failed_at: Mutex::default(),
                     });
                 }
-                Err(err) => failure = err,
+                Err(err) => failure = not_opened(address, named.has_password(), &err),
             }
         }
         Err(failure)
@@ -142,7 +150,8 @@ impl Link {
     /// A new connection; what the server pushes goes to `pushes`.
     pub(super) async fn connect(&self, pushes: Option<impl AsyncPushSender>) -> RedisResult<Conn> {
         match &self.target {
-            Target::Single(client) => {
+            Target::Single(clients) => {
+                let client = self.master_of(clients).await?;
                 let Some(pushes) = pushes else {
                     let conn = client.get_multiplexed_async_connection_with_config(&config()).await?;
                     return Ok(Conn::Single(conn));
@@ -153,18 +162,45 @@ impl Link {
                 let config = config().set_push_sender(pushes);
                 Ok(Conn::Single(client.get_multiplexed_async_connection_with_config(&config).await?))
             }
-            Target::Cluster(seeds) => {
-                let mut builder: ClusterClientBuilder = ClusterClient::builder(seeds.clone())
+            Target::Cluster(named) => {
+                let mut builder: ClusterClientBuilder = ClusterClient::builder(named.seeds.clone())
                     .connection_timeout(ANSWER)
                     .response_timeout(ANSWER)
                     .retries(3)
                     .max_retry_wait(200);
+                if let Some(certificates) = named.certificates() {
+                    builder = builder.certs(certificates);
+                }
                 if let Some(pushes) = pushes {
                     builder = builder.use_protocol(ProtocolVersion::RESP3).push_sender(pushes);
                 }
                 Ok(Conn::Cluster(builder.build()?.get_async_connection().await?))
             }
         }
+    }
+
+    /// The one of `clients` that is the master now. A master that was replaced and comes back as one must
+    /// be kept from us by whoever replaced it.
+    async fn master_of<'a>(&self, clients: &'a [Client]) -> RedisResult<&'a Client> {
+        if let [only] = clients {
+            return Ok(only);
+        }
+        let mut failure = RedisError::from((
+            ErrorKind::Server(ServerErrorKind::ReadOnly),
+            "none of the servers is a master",
+        ));
+        let last = self.master.load(Ordering::Relaxed);
+        for at in (last..clients.len()).chain(0..last) {
+            match says_of_itself(&clients[at], "replication", "role:master").await {
+                Ok(true) => {
+                    self.master.store(at, Ordering::Relaxed);
+                    return Ok(&clients[at]);
+                }
+                Ok(false) => {}
+                Err(err) => failure = err,
+            }
+        }
+        Err(failure)
     }
 
     async fn conn(&self) -> RedisResult<(u64, Conn)> {
@@ -292,14 +328,31 @@ impl From<Failed> for StoreError {
     }
 }
 
-fn seeds(url: &str) -> RedisResult<Vec<ConnectionInfo>> {
-    url.split(',').map(|seed| seed.trim().into_connection_info()).collect()
+/// Why the first connection fails, told so that a person knows what to change. Never the password.
+fn not_opened(address: String, has_password: bool, err: &RedisError) -> OpenError {
+    let refused = |reason: &str| OpenError::Login { address: address.clone(), reason: reason.to_owned() };
+    match (err.kind(), err.code()) {
+        (ErrorKind::AuthenticationFailed, _) | (_, Some("WRONGPASS" | "NOAUTH")) if has_password => {
+            refused("it refuses the user or password given in the address")
+        }
+        (ErrorKind::AuthenticationFailed, _) | (_, Some("NOAUTH")) => {
+            refused("it wants a password, which stands in the address: redis://user:password@host")
+        }
+        (_, Some("NOPERM")) => refused(&format!("the user may not do all that is needed: {err}")),
+        _ => StoreError::Unreachable(err.to_string()).into(),
+    }
 }
 
-async fn is_cluster(client: &Client) -> RedisResult<bool> {
+/// Whether the server's words about itself hold `what`.
+async fn says_of_itself(client: &Client, section: &str, what: &str) -> RedisResult<bool> {
     let mut conn = client.get_multiplexed_async_connection_with_config(&config()).await?;
-    let info: String = cmd("INFO").arg("cluster").query_async(&mut conn).await?;
-    Ok(info.contains("cluster_enabled:1"))
+    let info: String = cmd("INFO").arg(section).query_async(&mut conn).await?;
+    Ok(info.contains(what))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it stands in map_err")]
+fn bad_certificate(err: RedisError) -> OpenError {
+    OpenError::Url(format!("its cacertfile: {err}"))
 }
 
 fn config() -> AsyncConnectionConfig {

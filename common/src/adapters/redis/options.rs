@@ -73,8 +73,10 @@ impl StoreClock {
 /// Why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    #[error("not the address of a redis server: {0}")]
+    #[error("the address of redis is not taken: {0}")]
     Url(String),
+    #[error("redis at {address} cannot be used: {reason}")]
+    Login { address: String, reason: String },
     #[error(transparent)]
     Store(#[from] StoreError),
     /// P1-P3 would not hold on it.

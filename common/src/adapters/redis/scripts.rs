@@ -34,6 +34,7 @@ scripts! {
     ACCEPT "" = "due" "ending" "insert" "accept";
     REPLAY "" = "due" "insert" "replay";
     HINTED " flags=allow-oom" = "hinted";
+    UNHINTED " flags=allow-oom" = "due" "unhinted";
     CLAIM " flags=allow-oom" = "due" "ending" "claiming" "claim";
     CLAIM_DUE " flags=allow-oom" = "due" "ending" "claiming" "claim_due";
     HEADS " flags=allow-oom" = "due" "heads";

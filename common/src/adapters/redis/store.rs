@@ -31,8 +31,9 @@ pub struct RedisStore {
 }
 
 impl RedisStore {
-    /// Connects to `redis://[user:password@]host[:port][/db]` (`rediss://` for TLS; for a cluster any of
-    /// its nodes, several separated by commas) and checks that the server keeps what it confirms.
+    /// Connects to `redis://[user:password@]host[:port][/db]` (`rediss://` for TLS, `?cacertfile=FILE` to
+    /// trust the certificates in there; several by comma are nodes of a cluster, or a
+    /// master and its replicas, of which the one is used that is master) and checks that the server keeps what it confirms.
     pub fn open(
         url: &str,
         options: RedisOptions,
@@ -41,11 +42,7 @@ impl RedisStore {
     }
 
     async fn connect_to(url: String, options: RedisOptions) -> Result<Arc<Self>, OpenError> {
-        let link = Link::find(url, options.patience).await.map_err(|err| match err.kind() {
-            redis::ErrorKind::InvalidClientConfig => OpenError::Url(err.to_string()),
-            _ => StoreError::Unreachable(err.to_string()).into(),
-        })?;
-        let link = Arc::new(link);
+        let link = Arc::new(Link::find(&url, options.patience).await?);
         server::check(&link, &options, format!("{}:{{s0}}:format", options.prefix)).await?;
         let heads = Arc::new(Heads::new(options.clock.clone()));
         let (feed, keep) = Feed::new(Arc::clone(&link), Arc::clone(&heads), &options.prefix);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::{EventBody, JobId, Lane, Status, Terminal, WaitReason, WorkerId};
+use crate::model::{EventBody, Job, JobId, Lane, Status, Terminal, WaitReason, WorkerId};
 use crate::ports::{By, Claim, Claimed, Lease};
 
 use super::{Subject, chat, completed, new_tenant};
@@ -114,6 +114,36 @@ pub async fn a_confirmed_hint_leaves_the_due_index(subject: &Subject) {
     subject.wait(Lease::HINT_GRACE + Duration::from_millis(100)).await;
     assert!(!subject.is_due(job.spec.id, worker).await);
     subject.claim(&job, worker).await;
+}
+
+pub async fn a_hint_that_nobody_acts_on_makes_the_job_due(subject: &Subject) {
+    let worker = WorkerId::new();
+    let tenant = new_tenant();
+    let named = |job: &Job| (job.spec.tenant.clone(), job.spec.id);
+    let confirmed = subject.accept(chat(&tenant, "q")).await;
+    let unconfirmed = subject.accept(chat(&tenant, "q")).await;
+    subject.jobs.hinted(&[named(&confirmed)]).await.expect("hinted");
+    let both = [named(&confirmed), named(&unconfirmed)];
+    subject.jobs.unhinted(&both).await.expect("unhinted");
+    // A confirm that comes late takes nothing back, and neither does saying it again.
+    subject.jobs.hinted(&both).await.expect("hinted");
+    subject.jobs.unhinted(&both).await.expect("unhinted");
+    let run = subject.claim_when_due(confirmed.spec.id, worker).await;
+    assert_eq!(run.job.attempt, 1);
+    subject.claim_when_due(unconfirmed.spec.id, worker).await;
+
+    // Jobs that wait for something else, or for nothing any more, are left as they are.
+    let mut later = chat(&tenant, "q");
+    later.not_before = Some(subject.now().await + Duration::from_secs(3));
+    let later = subject.accept(later).await;
+    let ended = subject.accept(chat(&tenant, "q")).await;
+    let ending = subject.claim(&ended, worker).await;
+    subject.finish(&ending, completed("a")).await;
+    let all = [named(&confirmed), named(&later), named(&ended)];
+    subject.jobs.unhinted(&all).await.expect("unhinted");
+    for job in [&confirmed, &later, &ended] {
+        assert!(!subject.is_due(job.spec.id, worker).await);
+    }
 }
 
 pub async fn lanes_are_apart(subject: &Subject) {

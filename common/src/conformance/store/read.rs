@@ -98,7 +98,7 @@ pub async fn depth_agrees_with_the_truth(subject: &Subject) {
 }
 
 pub async fn workers_that_live_are_listed(subject: &Subject) {
-    let info = WorkerInfo { id: WorkerId::new(), slots: 8, running: 3, draining: true };
+    let info = WorkerInfo { id: WorkerId::new(), slots: 8, running: 3, draining: true, own_index: true };
     subject.jobs.present(&info).await.expect("present");
     let workers = subject.jobs.workers().await.expect("workers");
     assert!(workers.contains(&info), "{workers:?}");

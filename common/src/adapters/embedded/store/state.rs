@@ -282,16 +282,28 @@ impl State {
 
     /// The broker holds the hint: the due index waits long enough to notice a lost one.
     pub(super) fn hinted(&mut self, id: JobId) {
-        let Some(live) = self.jobs.get(&id) else { return };
-        if live.started || live.lease.is_some() {
-            return;
-        }
-        if let Due::At(at) = live.due
-            && at == live.created_at + Lease::HINT_GRACE
+        if let Some((created_at, after)) = self.waits_for_its_hint(id)
+            && after == Lease::HINT_GRACE
         {
-            let at = live.created_at + HINT_LOST;
-            self.make_due(id, at);
+            self.make_due(id, created_at + HINT_LOST);
         }
+    }
+
+    /// No hint stands for the job any more.
+    pub(super) fn unhinted(&mut self, id: JobId, now: Timestamp) {
+        if self.waits_for_its_hint(id).is_some() {
+            self.make_due(id, now);
+        }
+    }
+
+    /// When the job was accepted and how long after that it becomes due, if its hint is all that it waits
+    /// for.
+    fn waits_for_its_hint(&self, id: JobId) -> Option<(Timestamp, Duration)> {
+        let live = self.jobs.get(&id).filter(|live| !live.started && live.lease.is_none())?;
+        let Due::At(at) = live.due else { return None };
+        let after =
+            [Lease::HINT_GRACE, HINT_LOST].into_iter().find(|after| at == live.created_at + *after)?;
+        Some((live.created_at, after))
     }
 
     /// Moves jobs whose time has come into the ready order.

@@ -41,14 +41,18 @@ pub(super) async fn add(
     forms.dedup();
     let (documents, ordinals): (Vec<i64>, Vec<i32>) =
         candidates.iter().map(|(_, at)| (at.document, at.ordinal)).unzip();
+    // OFFSET 0 keeps the inner query a look-up by the whole key. As a join it is expected to give one row,
+    // and then every posting of the documents is read for it: 50 to 140 ms instead of 3.
     let rows: Vec<(i64, i32, String, Vec<u8>, i32)> = sqlx::query_as(
-        "SELECT p.document, p.ordinal, p.term, p.positions, p.body_length
+        "SELECT c.document, c.ordinal, f.form, p.positions, p.body_length
          FROM unnest($1::bigint[], $2::integer[]) AS c(document, ordinal)
          JOIN millhand.indexed d ON d.id = c.document
          CROSS JOIN unnest($3::text[]) AS f(form)
-         JOIN millhand.postings p ON p.scope = d.scope AND p.term = f.form
-            AND p.document = c.document AND p.ordinal = c.ordinal
-         WHERE 0 < p.body",
+         CROSS JOIN LATERAL (
+            SELECT p.positions, p.body_length FROM millhand.postings p
+            WHERE p.scope = d.scope AND p.term = f.form AND p.document = c.document AND p.ordinal = c.ordinal
+               AND 0 < p.body OFFSET 0
+         ) AS p",
     )
     .bind(&documents)
     .bind(&ordinals)
