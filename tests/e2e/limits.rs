@@ -292,7 +292,6 @@ async fn a_provider_that_charges_all_of_max_tokens_at_arrival_is_found_out() {
     let ledger = provider.ledger().await;
     let refused = ledger["totals"]["limited"].as_u64().unwrap();
     println!("{refused} refused, {}", ledger["limits"][0]);
-    // What is under way before it is found out, and again whenever a slow machine lets calls pile up: how many
-    // that are is the machine's; a client that does not learn is refused as often as it is served.
+    // Seen: 1-20, and 29-36 without learning. Why it is 20 at times is not known, so this tells little.
     assert!(refused * 10 <= u64::from(JOBS), "{}", ledger["totals"]);
 }
