@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use futures::future::join_all;
 use redis::{PushInfo, PushKind, RedisResult, cmd};
 use tokio::sync::{Notify, broadcast, mpsc};
 use uuid::Uuid;
@@ -29,6 +30,10 @@ const PING_DEAD: Duration = Duration::from_secs(2);
 const TRY_AGAIN: Duration = Duration::from_millis(50);
 /// Channels to leave that may wait; what is more is left when it next has news.
 const LEAVING: usize = 1024;
+/// Channels that are left at a time.
+const LEFT_AT_ONCE: usize = 64;
+/// Locks over which channels are spread.
+const GATES: usize = 64;
 
 struct Reader {
     job: JobId,
@@ -53,6 +58,9 @@ pub(super) struct Feed {
     due_channel: String,
     signals_channel: String,
     line: tokio::sync::Mutex<Option<Line>>,
+    /// Held while a channel is joined or left, so that the two do not cross. One lock for all would let a
+    /// process begin no more streams in a second than there are round trips in it.
+    gates: [tokio::sync::Mutex<()>; GATES],
     /// Number of the connection that is believed in; 0 for none.
     trusted: AtomicU64,
     made: AtomicU64,
@@ -77,6 +85,7 @@ impl Feed {
             due_channel: format!("{prefix}:due"),
             signals_channel: format!("{prefix}:signals"),
             line: tokio::sync::Mutex::default(),
+            gates: std::array::from_fn(|_| tokio::sync::Mutex::default()),
             trusted: AtomicU64::new(0),
             made: AtomicU64::new(0),
             readers: Mutex::default(),
@@ -97,10 +106,13 @@ impl Feed {
     async fn keep(self: Arc<Self>, mut leaving: mpsc::Receiver<String>) {
         let mut ticks = tokio::time::interval(PING_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut left = Vec::with_capacity(LEFT_AT_ONCE);
         loop {
-            // Cancel-safe: `recv` and `tick` by their own docs.
+            // Cancel-safe: `recv_many` and `tick` by their own docs.
             tokio::select! {
-                Some(channel) = leaving.recv() => self.leave(&channel).await,
+                1.. = leaving.recv_many(&mut left, LEFT_AT_ONCE) => {
+                    join_all(left.drain(..).map(|channel| self.leave(channel))).await;
+                }
                 _ = ticks.tick() => self.ping().await,
             }
         }
@@ -248,8 +260,11 @@ impl Feed {
         job: JobId,
     ) -> RedisResult<broadcast::Receiver<Arc<Event>>> {
         // Held to the end, so that nobody leaves the channel meanwhile.
-        let mut line = self.line.lock().await;
-        let (number, mut conn) = self.connected(&mut line).await?;
+        let _gate = self.gate(channel).lock().await;
+        let (number, mut conn) = {
+            let mut line = self.line.lock().await;
+            self.connected(&mut line).await?
+        };
         if let Some(reader) = locked(&self.readers).get(channel) {
             return Ok(reader.news.subscribe());
         }
@@ -266,13 +281,18 @@ impl Feed {
         Ok(receiver)
     }
 
-    async fn leave(&self, channel: &str) {
-        let mut line = self.line.lock().await;
-        if locked(&self.readers).contains_key(channel) {
+    fn gate(&self, channel: &str) -> &tokio::sync::Mutex<()> {
+        &self.gates[crc32fast::hash(channel.as_bytes()) as usize % GATES]
+    }
+
+    async fn leave(&self, channel: String) {
+        let _gate = self.gate(&channel).lock().await;
+        if locked(&self.readers).contains_key(&channel) {
             return;
         }
-        if let Some(line) = line.as_mut()
-            && let Err(err) = line.conn.run(cmd("SUNSUBSCRIBE").arg(channel)).await
+        let conn = self.line.lock().await.as_ref().map(|line| line.conn.clone());
+        if let Some(mut conn) = conn
+            && let Err(err) = conn.run(cmd("SUNSUBSCRIBE").arg(channel)).await
         {
             tracing::debug!(%err, "a channel was not left");
         }

@@ -54,6 +54,7 @@ scripts! {
     CONVERSATION " flags=allow-oom" = "conversation";
     WORKERS " flags=no-writes" = "workers";
     DEPTH " flags=no-writes" = "depth";
+    OVERDUE " flags=no-writes" = "overdue";
     GET " flags=no-writes" = "get";
     LOG " flags=no-writes" = "log";
     LIST " flags=no-writes" = "list";

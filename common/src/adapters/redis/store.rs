@@ -109,6 +109,16 @@ impl RedisStore {
         args: &[String],
     ) -> Vec<Result<Value, StoreError>> {
         let shards: Vec<u32> = (0..SHARDS).collect();
+        self.run_in(script, &shards, args).await
+    }
+
+    /// Runs a script in each of these shards, side by side; answers in their order.
+    pub(super) async fn run_in(
+        &self,
+        script: &Script,
+        shards: &[u32],
+        args: &[String],
+    ) -> Vec<Result<Value, StoreError>> {
         let calls = shards.chunks(1).map(|one| self.run_for(script, one, args));
         futures::future::join_all(calls).await.into_iter().map(|(_, answer)| answer).collect()
     }

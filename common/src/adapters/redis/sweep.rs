@@ -4,7 +4,6 @@ use redis::Value;
 
 use crate::model::Lane;
 use crate::ports::{LaneDepth, Lease, StoreError, SweepReport, WorkerInfo};
-use crate::telemetry;
 
 use super::due::SHARDS;
 use super::jobs::parse_name;
@@ -49,9 +48,15 @@ impl RedisStore {
             self.options.keep_jobs.as_millis().to_string(),
             self.options.keep_events.as_millis().to_string(),
         ];
+        let mut report = SweepReport::default();
+        // A worker that is gone may have owned jobs anywhere.
+        let (shards, mut failure) = match &absent[..] {
+            [] => self.overdue(&args).await,
+            _ => ((0..SHARDS).collect(), None),
+        };
         args.extend(absent.iter().cloned());
-        let (mut report, mut failure) = (SweepReport::default(), None);
-        for (shard, answer) in (0..SHARDS).zip(self.run_everywhere(&scripts::SWEEP, &args).await) {
+        let swept = self.run_in(&scripts::SWEEP, &shards, &args).await;
+        for (shard, answer) in shards.into_iter().zip(swept) {
             // A master that is away does not hold up the deadlines of the others.
             let swept = match answer {
                 Ok(answer) => self.swept(shard, &answer, &mut report).await,
@@ -66,13 +71,27 @@ impl RedisStore {
             let args = std::iter::once(alive.now.to_string()).chain(absent).collect();
             self.run_with(&scripts::FORGET, vec![self.workers_key()], args).await?;
         }
-        for depth in self.depth_of_all().await? {
-            let lane = depth.lane.as_str();
-            metrics::gauge!(telemetry::QUEUE_DEPTH, "lane" => lane).set(depth.ready as f64);
-            metrics::gauge!(telemetry::QUEUE_OLDEST_AGE, "lane" => lane)
-                .set(depth.oldest_ready_ms as f64 / 1000.0);
-        }
         Ok(report)
+    }
+
+    /// The shards that are worth a sweep, and why that is not known of others. Every process asks several
+    /// times a second, so it is one call on a single server, and writes nothing.
+    async fn overdue(&self, args: &[String]) -> (Vec<u32>, Option<StoreError>) {
+        let (all, mut overdue, mut failure): (Vec<u32>, _, _) = ((0..SHARDS).collect(), Vec::new(), None);
+        for (asked, answer) in self.run_over(&scripts::OVERDUE, &all, args).await {
+            let places =
+                answer.and_then(|answer| list(&answer)?.iter().map(number).collect::<Result<Vec<_>, _>>());
+            match places {
+                // Lua counts from one.
+                Ok(places) => overdue.extend(
+                    places
+                        .iter()
+                        .filter_map(|place| asked.get(usize::try_from(*place).ok()?.checked_sub(1)?)),
+                ),
+                Err(err) => failure = failure.or(Some(err)),
+            }
+        }
+        (overdue, failure)
     }
 
     /// Takes in what the sweep of one shard did, and closes what is past its deadline there.
