@@ -91,6 +91,24 @@ async fn a_rebalance_under_load_loses_nothing() {
     tokio::time::timeout(Duration::from_secs(60), all).await.expect("every hint comes");
 }
 
+/// What waits is read as fast as short jobs end. A consumer that pauses whenever it has enough reads a few
+/// hints in each `fetch.wait.max.ms`: these took minutes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backlog_of_short_jobs_is_read_without_pauses() {
+    let broker = KafkaBroker::connect(config(32).await).await.unwrap();
+    let sent: Vec<_> = (0..2000).map(|_| hint()).collect();
+    broker.publish(&sent).await.unwrap();
+    // The group forms with the first one.
+    broker.receive(Lane::Interactive).await.unwrap().ack().await.unwrap();
+    let all = async {
+        for _ in 1..sent.len() {
+            broker.receive(Lane::Interactive).await.unwrap().ack().await.unwrap();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), all).await.expect("hints come without pauses");
+}
+
 /// Options of librdkafka pass through, and a refusal says why without the password.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_password_lets_in_and_a_wrong_one_is_told_without_saying_it() {

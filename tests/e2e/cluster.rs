@@ -87,32 +87,31 @@ async fn a_killed_worker_loses_no_job_on_rabbitmq() {
     a_killed_worker_loses_no_job(Cluster::on_rabbitmq().await).await;
 }
 
-/// Half the partitions belong to a worker that is busy for longer than all this: most hints in them
-/// are handed on, and no job waits for its end.
+/// Half the partitions belong to a worker that is busy for a minute: the hints in them are handed on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_job_waits_behind_a_full_worker_on_kafka() {
     let (cluster, model) = (Cluster::on_kafka().await, Provider::start().await);
     let worker = |slots: &str| cluster.launch("worker").model(&model.base_url()).arg("--slots").arg(slots);
     let api = cluster.launch("api").model(&model.base_url()).start().await;
     let full = worker("1").start().await;
-    let slow = api.client.chat("slow tokens=1100 gap=100").await;
+    let slow = api.client.chat("slow tokens=600 gap=100").await;
     api.client.reaches(&slow, "in_progress").await;
     let free = worker("16").start().await;
-    for round in 0..2 {
+    for round in 0..3 {
         let asked = Instant::now();
         let questions: Vec<String> = (0..12).map(|n| format!("问{round}-{n} tokens=2")).collect();
         let jobs = join_all(questions.iter().map(|question| api.client.chat(question))).await;
         let ended = join_all(jobs.iter().map(|job| api.client.finished(job))).await;
         let took = asked.elapsed();
-        // Most are handed on at once. One that is not (partitions may be on the move) has its job due after 30 s.
-        assert!(took < Duration::from_secs(45), "round {round} took {took:?}");
+        // A hint that is not acted on has its job due after 30 s.
+        assert!(took < Duration::from_secs(12), "round {round} took {took:?}");
         for (job, question) in ended.iter().zip(&questions) {
             assert_eq!((&job["attempt"], &job["output"]["text"]), (&json!(1), &json!(answer_to(question))));
             check_log(job, &api.client.log(job["id"].as_str().unwrap(), 0).await);
         }
     }
     assert_eq!(api.client.job(&slow).await["status"], "in_progress", "it held its worker all the time");
-    assert!(full.metric("millhand_worker_hints_handed_on_total").await >= 3.0, "{}", full.metrics().await);
+    assert!(full.metric("millhand_worker_hints_handed_on_total").await >= 10.0, "{}", full.metrics().await);
     assert_eq!(free.metric("millhand_worker_hints_handed_on_total").await, 0.0);
 }
 

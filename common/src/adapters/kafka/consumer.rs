@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,8 +21,12 @@ use crate::model::Hint;
 use crate::ports::{BrokerError, Delivery, Settle};
 use crate::telemetry;
 
-/// Hints held beyond those asked for: pausing drops what librdkafka has fetched, so it must be rare.
+/// Hints held beyond those asked for.
 const PREFETCH: usize = 8;
+/// How long a full lane just polls no more. Pausing drops what librdkafka has fetched, and the next fetch
+/// that has a resumed partition in it starts when the one under way ends (`fetch.wait.max.ms`): workers
+/// with short jobs would get a few hints in each such time. It delays rebalances and commits, so it must be short.
+const HOLD: Duration = Duration::from_millis(100);
 /// How often pausing, committing and stopping are looked at while no message comes.
 const POLL: Duration = Duration::from_millis(20);
 const COMMIT_EVERY: Duration = Duration::from_millis(100);
@@ -38,6 +42,8 @@ pub(super) struct Shared {
     topic: String,
     state: Mutex<State>,
     arrived: Notify,
+    /// Told when a hint is taken, or asked for.
+    room: Condvar,
     stop: AtomicBool,
 }
 
@@ -49,7 +55,9 @@ struct State {
     /// One per assigned partition that has given a hint, with the number of its assignment.
     partitions: HashMap<i32, (u64, Tracker)>,
     assignments: u64,
-    paused: bool,
+    /// Whether all partitions are paused, or none; unknown after a rebalance, which leaves those that stay as
+    /// they were and brings new ones that are not.
+    paused: Option<bool>,
 }
 
 struct Record {
@@ -83,6 +91,10 @@ impl State {
         offsets
     }
 
+    fn is_full(&self) -> bool {
+        self.ready.len() >= self.asked + PREFETCH
+    }
+
     fn forget(&mut self, partition: i32) {
         self.partitions.remove(&partition);
         self.ready.retain(|record| record.partition != partition);
@@ -96,8 +108,6 @@ impl ClientContext for Group {}
 impl ConsumerContext for Group {
     fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         let mut state = self.0.state();
-        // What comes newly is not paused yet.
-        state.paused = false;
         let Rebalance::Revoke(revoked) = rebalance else { return };
         let revoked: Vec<i32> = revoked.elements().iter().map(|part| part.partition()).collect();
         let offsets = state.to_commit(&self.0.topic, |partition| revoked.contains(&partition));
@@ -112,6 +122,10 @@ impl ConsumerContext for Group {
         if let Err(err) = consumer.commit(&offsets, CommitMode::Sync) {
             tracing::warn!(error = %err, "offsets of revoked partitions are not committed");
         }
+    }
+
+    fn post_rebalance(&self, _: &BaseConsumer<Self>, _: &Rebalance<'_>) {
+        self.0.state().paused = None;
     }
 
     fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
@@ -147,6 +161,7 @@ impl LaneConsumer {
             topic,
             state: Mutex::default(),
             arrived: Notify::new(),
+            room: Condvar::new(),
             stop: AtomicBool::new(false),
         });
         let consumer: BaseConsumer<Group> = config.create_with_context(Group(Arc::clone(&lane)))?;
@@ -165,11 +180,13 @@ impl LaneConsumer {
     /// Cancel-safe: a hint is taken in the last poll only.
     pub(super) async fn receive(&self) -> Delivery {
         self.lane.state().asked += 1;
+        self.lane.room.notify_one();
         let _asked = Asked(&self.lane);
         loop {
             let arrived = self.lane.arrived.notified();
             let record = self.lane.state().ready.pop_front();
             if let Some(record) = record {
+                self.lane.room.notify_one();
                 let (hint, redelivered) = (record.hint.clone(), record.redelivered);
                 let lent = Lent { lane: Arc::clone(&self.lane), record };
                 return Delivery::new(hint, redelivered, Box::new(lent));
@@ -269,14 +286,18 @@ fn take(lane: &Shared, message: &BorrowedMessage<'_>) {
 
 fn hold_back(lane: &Shared, consumer: &BaseConsumer<Group>) {
     let mut state = lane.state();
-    let full = state.ready.len() >= state.asked + PREFETCH;
-    if full == state.paused {
+    if state.paused != Some(true) && state.is_full() {
+        let waited = lane.room.wait_timeout_while(state, HOLD, |state| state.is_full());
+        state = waited.unwrap_or_else(PoisonError::into_inner).0;
+    }
+    let full = state.is_full();
+    if state.paused == Some(full) {
         return;
     }
     let done =
         consumer.assignment().and_then(|all| if full { consumer.pause(&all) } else { consumer.resume(&all) });
     match done {
-        Ok(()) => state.paused = full,
+        Ok(()) => state.paused = Some(full),
         Err(err) => tracing::debug!(error = %err, "cannot pause or resume, tried again"),
     }
 }
