@@ -8,9 +8,9 @@ use millhand_tests::server::resident_bytes;
 use crate::client::Pool;
 use crate::jobs::{CLIENTS, LOAD, QUICK, Side, across};
 use crate::load::{Target, full_load};
-use crate::median;
 use crate::peer::Peer;
 use crate::table::Table;
+use crate::{disk, median};
 
 use super::hop;
 use super::stack::Stack;
@@ -37,9 +37,11 @@ pub(super) async fn measure(table: &mut Table, stack: &Stack) -> anyhow::Result<
     pids.extend(stack.workers.iter().map(millhand_tests::Server::pid));
     let parts = pids.len();
     pids.extend([stack.redis.process().pid(), stack.queue.process().pid()]);
-    let (mut ours, mut bare, mut hops) = (Side::default(), Side::default(), Vec::new());
+    let (mut ours, mut bare) = (Side::default(), Side::default());
+    let (mut hops, mut syncs) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         bare.round(&floor_at, &[floor.pid()]).await?;
+        syncs.push(disk::syncs(stack.redis.process().folder())?);
         hops.push(hop::bare(&stack.redis.url(), LOAD).await?);
         ours.round(&ours_at, &pids).await?;
     }
@@ -47,6 +49,9 @@ pub(super) async fn measure(table: &mut Table, stack: &Stack) -> anyhow::Result<
     let mut row = |what: &str, unit, ours: f64, floor: Option<f64>, aim: &str, met: Option<bool>| {
         table.row(&format!("{name}: {what}"), (ours, floor, unit), aim, met);
     };
+    for (quantile, text) in [(0.5, "p50"), (0.99, "p99")] {
+        row(&format!("fdatasync of this disk {text}"), "ms", across(&syncs, quantile), None, "", None);
+    }
     let (us, it) = (across(&ours.busy, 0.5), across(&bare.busy, 0.5));
     row("job at 50/s p50", "ms", us, Some(it), "< 5.4 x (Node)", Some(us < NODE_P50 * it));
     let (us, it) = (across(&ours.busy, 0.99), across(&bare.busy, 0.99));

@@ -66,7 +66,8 @@ impl Stack {
         sum
     }
 
-    /// Waits until so many jobs were answered; how long the last `share` of them took, in seconds.
+    /// Waits until so many jobs were answered; how many that were since the first answer was seen, and in how
+    /// many seconds.
     pub(super) async fn drained(&self, jobs: usize) -> anyhow::Result<(f64, f64)> {
         let started = Instant::now();
         let mut first = None;
