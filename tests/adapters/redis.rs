@@ -5,6 +5,7 @@ mod credentials;
 mod failover;
 mod faults;
 mod limiter;
+mod presence;
 mod retention;
 mod server;
 

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::process::Command;
 
+use millhand_common::model::Timestamp;
 use millhand_tests::log::check_log;
 use millhand_tests::provider::answer_to;
 use millhand_tests::server::binary;
@@ -113,6 +114,39 @@ async fn no_job_waits_behind_a_full_worker_on_kafka() {
     assert_eq!(api.client.job(&slow).await["status"], "in_progress", "it held its worker all the time");
     assert!(full.metric("millhand_worker_hints_handed_on_total").await >= 10.0, "{}", full.metrics().await);
     assert_eq!(free.metric("millhand_worker_hints_handed_on_total").await, 0.0);
+}
+
+/// P6 for jobs that came from the due index: no hint comes back from the dead worker's connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_worker_that_held_no_hint_is_missed_at_once() {
+    let (cluster, model) = (Cluster::on_rabbitmq().await, Provider::start().await);
+    let worker = cluster.launch("worker").model(&model.base_url());
+    let api = cluster.launch("api").model(&model.base_url()).start().await;
+    let doomed = worker.start().await;
+    let soon = Timestamp::now() + Duration::from_secs(1);
+    let mut jobs = Vec::new();
+    for n in 0..8 {
+        let asked = json!({"input": format!("问{n} tokens=60 gap=50"), "agent": "chat", "not_before": soon});
+        jobs.push(api.client.submit(asked).await);
+    }
+    wait_for("all of them to run", || async { (model.calls().await.len() == 8).then_some(()) }).await;
+    let survivor = worker.start().await;
+    let killed = Timestamp::now();
+    doomed.kill9().await;
+    for job in &jobs {
+        assert_eq!(api.client.finished(job).await["status"], "completed");
+        let again = api.client.log(job, 0).await.iter().find_map(|event| {
+            let event: Value = serde_json::from_str(event).unwrap();
+            let at = event["at"].as_str().unwrap().to_owned();
+            (event["type"] == "attempt.started" && event["attempt"] == 2)
+                .then(|| Timestamp::try_from(at).unwrap())
+        });
+        let took = again.expect("a second attempt").since(killed);
+        println!("taken over after {took:?}");
+        // Its word that it lived is good for two seconds more at least, and a challenge takes 0.4 s.
+        assert!(took < Duration::from_secs(2), "{took:?}");
+    }
+    drop(survivor);
 }
 
 async fn any_ingress_answers_for_any_job_and_document(cluster: Cluster) {

@@ -42,7 +42,8 @@
 //!
 //! Channels: `<prefix>:{s<n>}:news:<r>` (sharded) carries each event as `<seq> <attempt> <at> <type>
 //! <data>`, a line each; `<prefix>:due` the number of a shard in which a job became due;
-//! `<prefix>:signals` what the store wants from a worker.
+//! `<prefix>:signals` what the store wants from a worker; `<prefix>:{workers}:lives:<worker>` (sharded) nothing:
+//! it has a subscriber as long as the worker lives.
 //!
 //! Fields of a record: `version status lane conv key attempt deaths epoch created started finished
 //! expires ready_at last_seq wait wait_at cancel trimmed buried replayed`, while it is owned `owner until
@@ -58,6 +59,7 @@ mod letters;
 mod limiter;
 mod link;
 mod options;
+mod presence;
 mod reader;
 mod reply;
 mod scripts;

@@ -5,7 +5,9 @@
 //! for the server's word, and reads the log. That is so after a lost connection, after a moved slot, and
 //! when a ping through this very connection is late.
 
-use std::collections::{HashMap, VecDeque};
+mod workers;
+
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -13,7 +15,6 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use redis::{PushInfo, PushKind, RedisResult, cmd};
 use tokio::sync::{Notify, broadcast, mpsc};
-use uuid::Uuid;
 
 use crate::model::{Event, JobId, WorkerId};
 use crate::ports::{Lease, StoreError, Subscription, WorkerSignal};
@@ -21,6 +22,7 @@ use crate::ports::{Lease, StoreError, Subscription, WorkerSignal};
 use super::due::Heads;
 use super::link::{Conn, Link};
 use super::reply;
+use workers::Workers;
 
 /// Events a slow reader may be behind before it reads the log again.
 const BEHIND: usize = 64;
@@ -40,12 +42,6 @@ struct Reader {
     news: broadcast::Sender<Arc<Event>>,
 }
 
-#[derive(Default)]
-struct Mailbox {
-    waiting: Mutex<VecDeque<WorkerSignal>>,
-    arrived: Notify,
-}
-
 /// The connection and its number.
 struct Line {
     number: u64,
@@ -57,6 +53,9 @@ pub(super) struct Feed {
     heads: Arc<Heads>,
     due_channel: String,
     signals_channel: String,
+    /// What the channels of workers begin with. Nothing is said there: they have a subscriber as long as
+    /// their worker's process has a connection.
+    lives_channels: String,
     line: tokio::sync::Mutex<Option<Line>>,
     /// Held while a channel is joined or left, so that the two do not cross. One lock for all would let a
     /// process begin no more streams in a second than there are round trips in it.
@@ -65,9 +64,9 @@ pub(super) struct Feed {
     trusted: AtomicU64,
     made: AtomicU64,
     readers: Mutex<HashMap<String, Reader>>,
-    workers: Mutex<HashMap<WorkerId, Arc<Mailbox>>>,
-    /// Leases that workers of this process hold.
-    leases: Mutex<HashMap<(JobId, u64), (WorkerId, Lease)>>,
+    workers: Workers,
+    /// Told when there is a worker to listen for, or no connection.
+    look_again: Notify,
     leave: mpsc::Sender<String>,
 }
 
@@ -84,13 +83,14 @@ impl Feed {
             heads,
             due_channel: format!("{prefix}:due"),
             signals_channel: format!("{prefix}:signals"),
+            lives_channels: format!("{prefix}:{{workers}}:lives:"),
             line: tokio::sync::Mutex::default(),
             gates: std::array::from_fn(|_| tokio::sync::Mutex::default()),
             trusted: AtomicU64::new(0),
             made: AtomicU64::new(0),
             readers: Mutex::default(),
-            workers: Mutex::default(),
-            leases: Mutex::default(),
+            workers: Workers::default(),
+            look_again: Notify::new(),
             leave,
         });
         let kept = Arc::clone(&feed);
@@ -108,12 +108,13 @@ impl Feed {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut left = Vec::with_capacity(LEFT_AT_ONCE);
         loop {
-            // Cancel-safe: `recv_many` and `tick` by their own docs.
+            // Cancel-safe: `recv_many`, `tick` and `notified` by their own docs.
             tokio::select! {
                 1.. = leaving.recv_many(&mut left, LEFT_AT_ONCE) => {
                     join_all(left.drain(..).map(|channel| self.leave(channel))).await;
                 }
                 _ = ticks.tick() => self.ping().await,
+                () = self.look_again.notified() => self.ping().await,
             }
         }
     }
@@ -125,8 +126,26 @@ impl Feed {
         };
         let (number, mut conn) = match connected {
             Ok(connected) => connected,
-            Err(err) => return tracing::debug!(%err, "no subscription connection"),
+            Err(err) => {
+                tracing::debug!(%err, "no subscription connection");
+                return tokio::time::sleep(TRY_AGAIN).await;
+            }
         };
+        let mut sound = self.answers_ping(&mut conn).await;
+        for worker in self.workers.unheard() {
+            let channel = format!("{}{worker}", self.lives_channels);
+            sound = sound && conn.run(cmd("SSUBSCRIBE").arg(channel)).await.is_ok();
+            if sound {
+                self.workers.listens_to(worker);
+            }
+        }
+        if !sound {
+            self.lost(number);
+            tokio::time::sleep(TRY_AGAIN).await;
+        }
+    }
+
+    async fn answers_ping(&self, conn: &mut Conn) -> bool {
         let command = cmd("PING");
         let ping = conn.run_on_masters(&command);
         tokio::pin!(ping);
@@ -137,9 +156,7 @@ impl Feed {
                 tokio::time::timeout(PING_DEAD, ping).await.ok()
             }
         };
-        if !matches!(answer, Some(Ok(_))) {
-            self.lost(number);
-        }
+        matches!(answer, Some(Ok(_)))
     }
 
     /// The connection, made anew when the earlier one is lost.
@@ -150,6 +167,7 @@ impl Feed {
             return Ok((line.number, line.conn.clone()));
         }
         *line = None;
+        self.workers.listens_to_none();
         let number = self.made.fetch_add(1, Ordering::SeqCst) + 1;
         let feed = Arc::downgrade(self);
         let pushes = move |push: PushInfo| {
@@ -169,16 +187,15 @@ impl Feed {
         *line = Some(Line { number, conn: conn.clone() });
         // Whatever was said meanwhile was not heard.
         self.heads.mark_all();
-        let held: Vec<_> = locked(&self.leases).values().cloned().collect();
-        for (worker, lease) in held {
-            self.deliver(worker, WorkerSignal::Challenge(lease));
-        }
+        self.workers.challenge_all();
         Ok((number, conn))
     }
 
     fn lost(&self, number: u64) {
         if self.trusted.compare_exchange(number, 0, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
             locked(&self.readers).clear();
+            // At once: others take workers for dead that are not listened for.
+            self.look_again.notify_one();
         }
     }
 
@@ -196,8 +213,12 @@ impl Feed {
             }
             // Unasked: its slot has moved to another node.
             PushKind::SUnsubscribe => {
-                if let Some(channel) = data(0) {
-                    locked(&self.readers).remove(channel);
+                if let Some(channel) = data(0)
+                    && locked(&self.readers).remove(channel).is_none()
+                    && channel.starts_with(&self.lives_channels)
+                {
+                    self.workers.listens_to_none();
+                    self.look_again.notify_one();
                 }
             }
             PushKind::Disconnection => self.lost(number),
@@ -211,11 +232,7 @@ impl Feed {
                 self.heads.mark(shard);
             }
         } else if channel == self.signals_channel {
-            if let Some((worker, signal)) = parse_signal(message)
-                && locked(&self.workers).contains_key(&worker)
-            {
-                self.deliver(worker, signal);
-            }
+            self.workers.heard(message);
         } else {
             let readers = locked(&self.readers);
             let Some(reader) = readers.get(channel) else {
@@ -298,57 +315,24 @@ impl Feed {
         }
     }
 
-    /// A worker of this process: from now on its signals are kept for it.
+    /// A worker of this process: from now on its signals are kept for it, and others see that it lives.
     pub(super) fn know(&self, worker: WorkerId) {
-        locked(&self.workers).entry(worker).or_default();
+        if self.workers.know(worker) {
+            self.look_again.notify_one();
+        }
     }
 
     pub(super) fn holds(&self, worker: WorkerId, lease: &Lease) {
-        locked(&self.leases).insert((lease.job, lease.epoch), (worker, lease.clone()));
+        self.workers.holds(worker, lease);
     }
 
     pub(super) fn lets_go(&self, job: JobId, epoch: u64) {
-        locked(&self.leases).remove(&(job, epoch));
-    }
-
-    fn deliver(&self, worker: WorkerId, signal: WorkerSignal) {
-        let mailbox = self.mailbox(worker);
-        let mut waiting = locked(&mailbox.waiting);
-        if !waiting.contains(&signal) {
-            waiting.push_back(signal);
-        }
-        drop(waiting);
-        mailbox.arrived.notify_one();
+        self.workers.lets_go(job, epoch);
     }
 
     /// The next signal for `worker`. Cancel-safe: a signal is handed out or stays.
     pub(super) async fn signal(&self, worker: WorkerId) -> WorkerSignal {
-        let mailbox = self.mailbox(worker);
-        loop {
-            let arrived = mailbox.arrived.notified();
-            if let Some(signal) = locked(&mailbox.waiting).pop_front() {
-                return signal;
-            }
-            arrived.await;
-        }
-    }
-
-    fn mailbox(&self, worker: WorkerId) -> Arc<Mailbox> {
-        Arc::clone(locked(&self.workers).entry(worker).or_default())
-    }
-}
-
-/// `<challenge|cancel> <worker> <tenant> <uuid> <epoch>`.
-fn parse_signal(message: &str) -> Option<(WorkerId, WorkerSignal)> {
-    let mut parts = message.split(' ');
-    let (what, worker) = (parts.next()?, parts.next()?.parse().ok()?);
-    let tenant = parts.next()?.parse().ok()?;
-    let job = JobId::from_uuid(Uuid::try_parse(parts.next()?).ok()?);
-    let lease = Lease { tenant, job, epoch: parts.next()?.parse().ok()? };
-    match what {
-        "challenge" => Some((worker, WorkerSignal::Challenge(lease))),
-        "cancel" => Some((worker, WorkerSignal::Cancel(lease))),
-        _ => None,
+        self.workers.signal(worker).await
     }
 }
 

@@ -400,7 +400,7 @@ impl JobStore for RedisStore {
     }
 
     async fn workers(&self) -> Result<Vec<WorkerInfo>, StoreError> {
-        Ok(self.alive().await?.infos)
+        self.present_workers().await
     }
 
     async fn dead_letters(&self, limit: usize, before: Option<JobId>) -> Result<Vec<DeadLetter>, StoreError> {

@@ -15,6 +15,7 @@ use super::due::{Heads, SHARDS};
 use super::feed::Feed;
 use super::link::{Answer, Link};
 use super::options::{OpenError, RedisOptions};
+use super::presence::Connected;
 use super::reply::{at, list, name, number, text};
 use super::scripts::{self, Script};
 use super::server::{self, Room};
@@ -26,6 +27,7 @@ pub struct RedisStore {
     pub(super) feed: Arc<Feed>,
     pub(super) options: RedisOptions,
     pub(super) room: Room,
+    pub(super) connected: Connected,
     /// Keeps the subscription connection; ends with the store.
     _tasks: JoinSet<()>,
 }
@@ -50,7 +52,8 @@ impl RedisStore {
         feed.connect().await.map_err(|err| StoreError::Unreachable(err.to_string()))?;
         let mut tasks = JoinSet::new();
         tasks.spawn(keep);
-        Ok(Arc::new(Self { link, heads, feed, options, room: Room::default(), _tasks: tasks }))
+        let (room, connected) = (Room::default(), Connected::default());
+        Ok(Arc::new(Self { link, heads, feed, options, room, connected, _tasks: tasks }))
     }
 
     pub(super) fn prefix_of(&self, shard: u32) -> String {

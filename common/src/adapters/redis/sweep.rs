@@ -3,58 +3,28 @@
 use redis::Value;
 
 use crate::model::Lane;
-use crate::ports::{LaneDepth, Lease, StoreError, SweepReport, WorkerInfo};
+use crate::ports::{LaneDepth, StoreError, SweepReport};
 
 use super::due::SHARDS;
 use super::jobs::parse_name;
-use super::reply::{at, damaged, list, number, text};
+use super::reply::{at, list, number, text};
 use super::scripts;
 use super::store::{RedisStore, count_ended};
 
-/// Who said that they live.
-pub(super) struct Alive {
-    /// When this was read.
-    now: u64,
-    pub(super) infos: Vec<WorkerInfo>,
-    absent: Vec<String>,
-}
-
 impl RedisStore {
-    pub(super) fn workers_key(&self) -> String {
-        format!("{}:{{workers}}", self.options.prefix)
-    }
-
-    pub(super) async fn alive(&self) -> Result<Alive, StoreError> {
-        let answer = self.run_with(&scripts::WORKERS, vec![self.workers_key()], Vec::new()).await?.value;
-        let parts = list(&answer)?;
-        let mut infos = list(at(parts, 1)?)?
-            .iter()
-            .map(|info| serde_json::from_str(text(info)?).map_err(|err| damaged(format!("a worker: {err}"))))
-            .collect::<Result<Vec<WorkerInfo>, StoreError>>()?;
-        infos.sort_by_key(|info| info.id);
-        let absent = list(at(parts, 2)?)?
-            .iter()
-            .map(|worker| Ok(text(worker)?.to_owned()))
-            .collect::<Result<_, StoreError>>()?;
-        Ok(Alive { now: number(at(parts, 0)?)?, infos, absent })
-    }
-
     pub(super) async fn sweep_all(&self) -> Result<SweepReport, StoreError> {
-        let alive = self.alive().await?;
-        // While the store was away nobody could say that they live.
-        let absent =
-            if self.link.failed_within(Lease::PRESENCE_TTL) { Vec::new() } else { alive.absent.clone() };
+        let gone = self.gone().await?;
         let mut args = vec![
             self.options.keep_jobs.as_millis().to_string(),
             self.options.keep_events.as_millis().to_string(),
         ];
         let mut report = SweepReport::default();
         // A worker that is gone may have owned jobs anywhere.
-        let (shards, mut failure) = match &absent[..] {
+        let (shards, mut failure) = match &gone.workers[..] {
             [] => self.overdue(&args).await,
             _ => ((0..SHARDS).collect(), None),
         };
-        args.extend(absent.iter().cloned());
+        args.extend(gone.workers.iter().cloned());
         let swept = self.run_in(&scripts::SWEEP, &shards, &args).await;
         for (shard, answer) in shards.into_iter().zip(swept) {
             // A master that is away does not hold up the deadlines of the others.
@@ -67,8 +37,8 @@ impl RedisStore {
         if let Some(err) = failure {
             return Err(err);
         }
-        if !absent.is_empty() {
-            let args = std::iter::once(alive.now.to_string()).chain(absent).collect();
+        if !gone.workers.is_empty() {
+            let args = std::iter::once(gone.at.to_string()).chain(gone.workers).collect();
             self.run_with(&scripts::FORGET, vec![self.workers_key()], args).await?;
         }
         Ok(report)
