@@ -1,12 +1,13 @@
 //! `just bench-cluster`: the product as one ingress and two workers on a real broker and a real Redis,
 //! against floors that run in the same minutes on the same servers.
 //!
-//! The aims that name Node are what a stack of Fastify and BullMQ reached on a machine of this kind, as
-//! ratios to the same floor server: it synced its Redis once a second and kept no log of events.
+//! The aims that name Node are what a stack of Fastify and BullMQ reaches in the same run, as ratios to the
+//! same floor server: it syncs its Redis once a second and keeps no log of events.
 
 mod accepts;
 mod hop;
 mod jobs;
+mod node;
 mod raw;
 mod stack;
 mod takeover;
@@ -56,14 +57,15 @@ impl Wanted {
 pub(crate) async fn measure(words: &[&str]) -> anyhow::Result<()> {
     let wanted = Wanted::parse(words)?;
     let mut table = Table::default();
+    let node = if wanted.has("jobs") { Some(node::measure(&mut table).await?) } else { None };
     for kind in &wanted.kinds {
         let mut stack = Stack::start(*kind).await?;
         if wanted.has("accepts") {
             accepts::measure(&mut table, &mut stack, wanted.queued).await?;
         }
         stack.work(2).await;
-        if wanted.has("jobs") {
-            jobs::measure(&mut table, &stack).await?;
+        if let Some(node) = &node {
+            jobs::measure(&mut table, &stack, node).await?;
         }
         if wanted.has("takeovers") {
             takeover::measure(&mut table, &mut stack, wanted.kills).await?;

@@ -7,20 +7,27 @@ use anyhow::Context;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
-/// A role of this program in a process of its own; killed when dropped.
+/// A process beside this one; killed when dropped.
 pub(crate) struct Peer {
     child: Child,
     pub(crate) address: SocketAddr,
 }
 
 impl Peer {
+    /// A role of this program.
     pub(crate) async fn start(role: &[&str]) -> anyhow::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
-        let mut child = command.args(role).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
+        command.args(role);
+        Self::of(command).await
+    }
+
+    /// Any process that says where it is.
+    pub(crate) async fn of(mut command: Command) -> anyhow::Result<Self> {
+        let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
         let stdout = child.stdout.take().context("it has an output")?;
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line).await?;
-        let address = line.trim().parse().with_context(|| format!("{role:?} did not say where it is"))?;
+        let address = line.trim().parse().with_context(|| format!("{command:?} did not say where it is"))?;
         Ok(Self { child, address })
     }
 

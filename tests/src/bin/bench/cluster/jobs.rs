@@ -13,19 +13,14 @@ use crate::table::Table;
 use crate::{disk, median};
 
 use super::hop;
+use super::node::Node;
 use super::stack::Stack;
 
 /// They take 40 s each.
 const ROUNDS: usize = 2;
 const MIB: f64 = 1024.0 * 1024.0;
 
-/// What Node reached, as ratios to the floor server: overhead, processor time, rate.
-const NODE_P50: f64 = 4.9 / 0.9;
-const NODE_P99: f64 = 14.5 / 13.3;
-const NODE_CPU: f64 = 13.8 / 2.0;
-const NODE_RATE: f64 = 822.0 / 1911.0;
-
-pub(super) async fn measure(table: &mut Table, stack: &Stack) -> anyhow::Result<()> {
+pub(super) async fn measure(table: &mut Table, stack: &Stack, node: &Node) -> anyhow::Result<()> {
     let floor = Peer::start(&["floor", &stack.provider.address.to_string()]).await?;
     let ours_at = Target::Ours(Arc::new(Pool::new(stack.api_address()?)));
     let floor_at = Target::Floor(Arc::new(Pool::new(floor.address)));
@@ -46,6 +41,7 @@ pub(super) async fn measure(table: &mut Table, stack: &Stack) -> anyhow::Result<
         ours.round(&ours_at, &pids).await?;
     }
     let name = stack.name();
+    let below = |ratio: f64| format!("< {ratio:.1} x (Node)");
     let mut row = |what: &str, unit, ours: f64, floor: Option<f64>, aim: &str, met: Option<bool>| {
         table.row(&format!("{name}: {what}"), (ours, floor, unit), aim, met);
     };
@@ -53,28 +49,30 @@ pub(super) async fn measure(table: &mut Table, stack: &Stack) -> anyhow::Result<
         row(&format!("fdatasync of this disk {text}"), "ms", across(&syncs, quantile), None, "", None);
     }
     let (us, it) = (across(&ours.busy, 0.5), across(&bare.busy, 0.5));
-    row("job at 50/s p50", "ms", us, Some(it), "< 5.4 x (Node)", Some(us < NODE_P50 * it));
+    row("job at 50/s p50", "ms", us, Some(it), &below(node.p50), Some(us < node.p50 * it));
     let (us, it) = (across(&ours.busy, 0.99), across(&bare.busy, 0.99));
-    row("job at 50/s p99", "ms", us, Some(it), "< 1.09 x (Node)", Some(us < NODE_P99 * it));
+    row("job at 50/s p99", "ms", us, Some(it), &below(node.p99), Some(us < node.p99 * it));
     let (us, it) = (ours.cpu_of(0..parts), bare.cpu_of(0..1));
     row(
         "processor time of a job, api and workers",
         "ms",
         us,
         Some(it),
-        "< 6.9 x (Node)",
-        Some(us < NODE_CPU * it),
+        &below(node.cpu),
+        Some(us < node.cpu * it),
     );
     row("the same, Redis", "ms", ours.cpu_of(parts..parts + 1), None, "", None);
     row("the same, broker", "ms", ours.cpu_of(parts + 1..parts + 2), None, "", None);
     let (us, it) = (median(ours.rate), median(bare.rate));
-    row("20-token jobs, sustained", "/s", us, Some(it), "> 0.43 x (Node)", Some(us > NODE_RATE * it));
-    for (quantile, text) in [(0.5, "p50"), (0.99, "p99")] {
+    let aim = format!("> {:.2} x (Node)", node.rate);
+    row("20-token jobs, sustained", "/s", us, Some(it), &aim, Some(us > node.rate * it));
+    for (quantile, text, node) in [(0.5, "p50", node.hop_p50), (0.99, "p99", node.hop_p99)] {
         let (us, it) = (across(&ours.hops, quantile), across(&hops, quantile));
         let what = format!("token to reader {text}, against XADD+PUBLISH");
         row(&what, "ms", us, Some(it), "<= 2 x", Some(us <= 2.0 * it));
         let what = format!("token to reader {text}, against the floor server");
-        row(&what, "ms", us, Some(across(&bare.hops, quantile)), "", None);
+        let it = across(&bare.hops, quantile);
+        row(&what, "ms", us, Some(it), &below(node), Some(us < node * it));
     }
     let names = ["api", "worker", "worker", "Redis", "broker"];
     for (what, pid) in names.iter().zip(&pids) {
