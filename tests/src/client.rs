@@ -148,10 +148,13 @@ impl Client {
             .header("accept", "text/event-stream")
             .header("last-event-id", after.to_string());
         let Ok(response) = request.send().await else { return Vec::new() };
-        if response.status() == 204 {
-            return Vec::new();
+        match response.status().as_u16() {
+            200 => {}
+            204 => return Vec::new(),
+            // Our own trouble: honest when it says when to come back.
+            503 if response.headers().contains_key("retry-after") => return Vec::new(),
+            status => panic!("an event stream was refused with {status}"),
         }
-        assert_eq!(response.status(), 200);
         let mut bytes = response.bytes_stream();
         let (mut buffer, mut events) = (Vec::new(), Vec::new());
         while !enough(&events) {

@@ -62,8 +62,13 @@ pub async fn insist(mut server: Address, body: Value, key: String) -> History {
         let events = client.sse(&job, last, |_| false).await;
         history.streamed.extend(events);
         match client.try_get(&format!("/v1/jobs/{job}")).await {
+            // The store is away: the job is not denied.
+            Ok(answer) if answer.status == 503 => {
+                assert_refusal(&answer);
+                moved(&mut server).await;
+            }
             Ok(answer) => {
-                assert_eq!(answer.status, 200, "after 202 GET never answers anything else: {}", answer.text);
+                assert_eq!(answer.status, 200, "after 202 GET never denies the job: {}", answer.text);
                 let record = answer.json();
                 let ended = history.streamed.last().is_some_and(|event| seq_is_last(event, &record));
                 if is_terminal(&record) && ended {

@@ -13,7 +13,7 @@ const STRIKES: usize = 6;
 /// Of the faults that last for seconds.
 const LONG_STRIKES: usize = 2;
 /// Rounds when nothing is said: more than 20,000 jobs and 200 faults over both brokers.
-const ROUNDS: usize = 2;
+const ROUNDS: usize = 3;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
