@@ -48,3 +48,7 @@ chaos *ARGS:
     ./tests/run --install
     cargo build --release --locked -p millhand -p millhand-tests
     ./target/release/chaos {{ARGS}}
+
+# The scaler beside others in virtual time; writes docs/scaling.md and its pictures anew.
+simulate:
+    UPDATE_DOCS=1 cargo test --locked -p millhand-common --features testing --test scale the_page

@@ -9,6 +9,7 @@ pub mod follow;
 pub mod limiter;
 pub mod model;
 pub mod ports;
+pub mod scale;
 pub mod search;
 pub mod telemetry;
 pub mod text;
