@@ -43,6 +43,12 @@ bench-cluster *ARGS:
     cargo build --release --locked -p millhand -p millhand-tests
     ./target/release/bench cluster {{ARGS}}
 
+# Eight workers on a limited provider, against common policies (about twelve minutes): `just bench-quota bucket`.
+bench-quota *ARGS:
+    ./tests/run --install
+    cargo build --release --locked -p millhand -p millhand-tests
+    ./target/release/bench quota {{ARGS}}
+
 # Every fault under load on real servers until the numbers mean something: `just chaos kafka 1`.
 chaos *ARGS:
     ./tests/run --install

@@ -12,7 +12,8 @@
 //!   provider's level less all that calls under way may still take. A call that ended is charged at its
 //!   end; refill is counted only as far as the provider's bucket has room for it when nothing of what is
 //!   under way has been charged yet. Of a window it is what is not under way and was not used by calls
-//!   that ended less than a minute ago, so it is right for every phase of the window.
+//!   that ended less than a minute ago, so it is right for every phase of the window. Once its headers
+//!   agree on when a window begins (`phase.rs`), calls that ended in the window before count no more.
 //!
 //! A call is granted when the pace allows it and all that it may take is sure to be there. So calls that
 //! take no more than they reserved never overdraw a bucket or a window by one unit, at whatever moment
@@ -33,6 +34,7 @@ mod held;
 mod learn;
 mod line;
 mod meter;
+mod phase;
 mod spent;
 
 use std::time::Duration;
@@ -42,6 +44,7 @@ use uuid::Uuid;
 use crate::ports::{Asking, Dimension, LEASE_TTL, LimitPolicy, QuotaMode, Reserved, Used};
 use held::{Held, Holds};
 use meter::Meter;
+use phase::Phase;
 use spent::Spent;
 
 /// Places are given to calls that start within this: a whole bucket is full again by then. Only debts and
@@ -80,6 +83,7 @@ pub struct Pool {
     head: Option<(Uuid, u64)>,
     meters: [Meter; 4],
     spent: Spent,
+    phase: Phase,
     holds: Holds,
 }
 
@@ -110,6 +114,7 @@ impl Pool {
             head: None,
             meters: [Meter::default(); 4],
             spent,
+            phase: Phase::default(),
             holds: Holds::default(),
         };
         pool.renew_rates();
@@ -163,8 +168,7 @@ impl Pool {
             self.holds.add(asking.call, Held { units, since: self.now, is_place: false }, self.now + TTL);
             return Reserved::Granted;
         }
-        let at = self.now + wait;
-        self.holds.add(asking.ticket, Held { units, since: at, is_place: true }, at + PLACE_GRACE);
+        self.hold_place(asking.ticket, units, wait);
         Reserved::At(Duration::from_millis(wait))
     }
 
@@ -211,6 +215,11 @@ impl Pool {
         })
     }
 
+    /// When the provider's windows begin, if that is known.
+    fn window(&self) -> Option<&Phase> {
+        Some(&self.phase).filter(|phase| phase.is_known(self.now))
+    }
+
     fn is_full(&self) -> bool {
         self.policy.concurrency.is_some_and(|limit| self.holds.running >= i64::from(limit))
     }
@@ -224,7 +233,7 @@ impl Pool {
             }
             let of_meter = match self.policy.mode {
                 QuotaMode::Bucket => meter.when_sure(*asked),
-                QuotaMode::Window => self.spent.when(at, meter, *asked, self.now),
+                QuotaMode::Window => self.spent.when(at, meter, *asked, self.now, self.window()),
             };
             when.blocked |= of_meter.blocked;
             when.wait = when.wait.max(of_meter.wait).max(meter.when_paced(*asked));
@@ -268,7 +277,7 @@ impl Pool {
         for meter in &mut self.meters {
             meter.refill(elapsed, self.policy.mode);
         }
-        self.spent.forget(self.now);
+        self.spent.forget(self.now, self.phase.is_known(self.now).then_some(&self.phase));
         self.recover();
         self.renew_rates();
         while let Some((id, held)) = self.holds.next_overdue(self.now) {

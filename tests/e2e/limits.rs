@@ -280,6 +280,20 @@ async fn a_limit_that_is_halved_live_is_learned() {
     assert!(limited.as_u64().unwrap() <= 2, "{limited} refused");
 }
 
+/// As Azure does: headers tell of a minute, and each ten seconds have a sixth of it. Nobody configured it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hidden_slices_of_a_minute_cost_few_refusals_and_little_use() {
+    let provider = provider(&["--mode", "slices"]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let server = limited(Launch::new(&dir.path().join("data")), &provider, &[]).start().await;
+    let jobs = submit_all(&server.client).await;
+    check_jobs(&server.client, &jobs, true).await;
+    let refused = provider.ledger().await["totals"]["limited"].as_u64().unwrap();
+    println!("{refused} refused, {:.1} % of the quota used", used(&provider).await);
+    assert!(refused <= 3, "{refused} refused");
+    assert!(used(&provider).await >= 90.0);
+}
+
 /// As most do: the headers give it away.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_provider_that_charges_all_of_max_tokens_at_arrival_is_found_out() {
@@ -292,6 +306,6 @@ async fn a_provider_that_charges_all_of_max_tokens_at_arrival_is_found_out() {
     let ledger = provider.ledger().await;
     let refused = ledger["totals"]["limited"].as_u64().unwrap();
     println!("{refused} refused, {}", ledger["limits"][0]);
-    // Seen: 1-20, and 29-36 without learning. Why it is 20 at times is not known, so this tells little.
-    assert!(refused * 10 <= u64::from(JOBS), "{}", ledger["totals"]);
+    // Without learning 29 to 36; and up to 20 when jobs that wait in line hid that quota was missing.
+    assert!(refused <= 3, "{}", ledger["totals"]);
 }

@@ -135,6 +135,9 @@ macro_rules! limiter_conformance {
             learning: a_limit_that_nobody_configured_is_learned,
             learning: a_provider_that_charges_at_arrival_is_found_out,
             learning: a_refusal_holds_everybody_back_as_long_as_it_says,
+            learning: what_a_refused_call_reserved_is_not_left_twice,
+            learning: a_place_waits_for_what_is_found_missing,
+            learning: when_a_window_begins_is_learned_from_headers_that_agree,
         }
         #[test]
         fn the_limiter_does_what_the_core_says() {

@@ -32,7 +32,7 @@ impl Pool {
         for (at, meter) in self.meters.iter().enumerate().filter(|(_, meter)| meter.is_limited()) {
             calls = calls.min(meter.calls(self.policy.mode, AHEAD));
             if self.policy.mode == QuotaMode::Window {
-                let used = self.spent.sum_by(at, self.now + AHEAD) + meter.held;
+                let used = self.spent.sum_by(at, self.now + AHEAD, self.window()) + meter.held;
                 calls = calls.min((meter.base - used).max(0) / meter.typical());
             }
         }

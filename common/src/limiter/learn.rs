@@ -4,8 +4,10 @@ use uuid::Uuid;
 
 use crate::ports::{Dimension, LimitFact, LimitFacts, QuotaMode, Said};
 
+use super::held::Held;
 use super::meter::PARTS;
-use super::{MOST_UNITS, Pool};
+use super::spent::WINDOW;
+use super::{MOST_UNITS, Pool, Units};
 
 /// A higher limit is believed when it was told this often.
 const SIGHTS: i64 = 3;
@@ -24,18 +26,36 @@ const LOWER_EVERY: u64 = 1_000;
 const RECOVER_EVERY: u64 = 60_000;
 const RECOVERED: i64 = 10;
 
+/// What is known of a call of which something was said.
+struct Heard {
+    /// When it was granted, if it is still under way.
+    granted: Option<u64>,
+    /// Of what it reserved, what the provider surely did not charge.
+    uncharged: Units,
+}
+
 impl Pool {
     /// Learns from what the provider said to a call.
     pub fn observe(&mut self, now: u64, call: Uuid, said: &Said) {
         self.advance(now);
-        let since = self.holds.get(call).map_or(self.now, |held| held.since);
+        let held = self.holds.get(call).filter(|held| !held.is_place);
+        let heard = Heard {
+            granted: held.map(|held| held.since),
+            // A call that was refused was not charged; its request may have been.
+            uncharged: match (said, held) {
+                (Said::Limited { .. }, Some(Held { units: [_, input, output, both], .. })) => {
+                    [0, input, output, both]
+                }
+                _ => [0; 4],
+            },
+        };
         let LimitFacts { requests, tokens, input_tokens, output_tokens } = said.facts();
         for (at, fact) in [requests, input_tokens, output_tokens, tokens].into_iter().enumerate() {
             self.learn_limit(at, fact);
         }
         self.renew_rates();
         for (at, fact) in [requests, input_tokens, output_tokens, tokens].into_iter().enumerate() {
-            self.learn_level(at, fact, self.now.saturating_sub(since));
+            self.learn_level(at, fact, &heard);
         }
         self.renew_rates();
         if let Said::Limited { wait, .. } = said {
@@ -67,8 +87,12 @@ impl Pool {
         }
     }
 
-    /// `age`: the provider said this at most so long ago, or refill since then would be left out.
-    fn learn_level(&mut self, at: usize, fact: &LimitFact, age: u64) {
+    fn learn_level(&mut self, at: usize, fact: &LimitFact, heard: &Heard) {
+        // The provider said this at most so long ago, or refill since then would be left out.
+        let age = heard.granted.map_or(0, |granted| self.now.saturating_sub(granted));
+        if self.policy.mode == QuotaMode::Window {
+            self.learn_phase(at, fact, heard);
+        }
         let Some(left) = fact.remaining else { return };
         let (left, meter) = (i64::try_from(left.min(MOST_UNITS)).unwrap_or(i64::MAX), &mut self.meters[at]);
         if !meter.is_limited() {
@@ -80,9 +104,14 @@ impl Pool {
                 let refill = meter.rate * i64::try_from(age).unwrap_or(i64::MAX);
                 let most = left.min(meter.base) * PARTS + refill;
                 let call = meter.typical() * PARTS;
-                let is_short = most + call / 4 < meter.sure;
+                // Gone from what is sure, and surely not charged when this was said.
+                let uncharged = (meter.placed + heard.uncharged[at]) * PARTS;
+                let is_short = most + call / 4 < meter.sure + uncharged;
                 let is_surplus = most > meter.sure + meter.held * PARTS + 4 * call;
-                meter.bound(most);
+                // Prompts of calls under way were charged as they are and will be settled so: what was reserved
+                // beyond comes back though it was never gone from what is left.
+                let kept = if self.charges_whole { call / 4 } else { 0 };
+                meter.bound(most - uncharged - kept);
                 if at >= Dimension::OutputTokens as usize {
                     self.learn_charge(is_short, is_surplus);
                 }
@@ -97,6 +126,15 @@ impl Pool {
                     self.spent.add(self.now, &units);
                 }
             }
+        }
+    }
+
+    /// Several limits are counted in windows of their own, so they all have to agree.
+    fn learn_phase(&mut self, at: usize, fact: &LimitFact, heard: &Heard) {
+        let reset = fact.resets_in.and_then(|reset| u64::try_from(reset.as_millis()).ok());
+        let reset = reset.filter(|reset| (1..=WINDOW).contains(reset));
+        if let (Some(granted), Some(reset), true) = (heard.granted, reset, self.meters[at].is_limited()) {
+            self.phase.sight(granted, self.now, reset);
         }
     }
 

@@ -23,6 +23,8 @@ pub(super) struct Meter {
     pub(super) sure: i64,
     /// Units reserved and not settled, places included.
     pub(super) held: i64,
+    /// Of these, what is kept for places: it has surely not been charged yet.
+    pub(super) placed: i64,
     /// The most that the provider ever said was left.
     pub(super) seen: i64,
     /// Eight times the size of calls lately.
@@ -113,6 +115,12 @@ impl Meter {
     /// Until the pace allows a call: one that is larger than it saves up waits until it has saved all.
     pub(super) fn when_paced(&self, asked: i64) -> u64 {
         self.until(asked.saturating_mul(PARTS).min(self.cap) - self.pace)
+    }
+
+    /// Until the provider's bucket holds what a place was given for, however it was learned since that less
+    /// is there. What is kept for other places is not used yet.
+    pub(super) fn when_kept(&self, asked: i64) -> u64 {
+        self.until(asked.min(self.room).saturating_mul(PARTS) - self.sure - self.placed * PARTS)
     }
 
     /// Until all that a call may take is in the provider's bucket.

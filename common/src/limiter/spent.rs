@@ -5,10 +5,11 @@ use std::collections::VecDeque;
 use crate::ports::LimitPolicy;
 
 use super::meter::Meter;
+use super::phase::Phase;
 use super::{Units, When};
 
 /// The width of every provider's window.
-const WINDOW: u64 = 60_000;
+pub(super) const WINDOW: u64 = 60_000;
 /// What ended within one of these is forgotten together.
 const SLOT: u64 = 250;
 
@@ -47,9 +48,9 @@ impl Spent {
         plus(&mut self.sum, units);
     }
 
-    pub(super) fn forget(&mut self, now: u64) {
+    pub(super) fn forget(&mut self, now: u64, phase: Option<&Phase>) {
         while let Some((slot, units)) = self.slots.front().copied()
-            && end(slot) <= now
+            && end(slot, phase) <= now
         {
             self.slots.pop_front();
             for (sum, units) in self.sum.iter_mut().zip(units) {
@@ -63,13 +64,20 @@ impl Spent {
     }
 
     /// What will be left of the sum at `later`.
-    pub(super) fn sum_by(&self, dimension: usize, later: u64) -> i64 {
-        let gone = self.slots.iter().take_while(|(slot, _)| end(*slot) <= later);
+    pub(super) fn sum_by(&self, dimension: usize, later: u64, phase: Option<&Phase>) -> i64 {
+        let gone = self.slots.iter().take_while(|(slot, _)| end(*slot, phase) <= later);
         self.sum[dimension] - gone.map(|(_, units)| units[dimension]).sum::<i64>()
     }
 
     /// When so much is forgotten that a call fits beside what is under way.
-    pub(super) fn when(&self, dimension: usize, meter: &Meter, asked: i64, now: u64) -> When {
+    pub(super) fn when(
+        &self,
+        dimension: usize,
+        meter: &Meter,
+        asked: i64,
+        now: u64,
+        phase: Option<&Phase>,
+    ) -> When {
         let mut over = self.sum[dimension] + meter.held + asked - meter.base;
         if over <= 0 {
             return When::default();
@@ -77,19 +85,20 @@ impl Spent {
         for (slot, units) in &self.slots {
             over -= units[dimension];
             if over <= 0 {
-                return When { wait: end(*slot).saturating_sub(now), blocked: false };
+                return When { wait: end(*slot, phase).saturating_sub(now), blocked: false };
             }
         }
         When { wait: 0, blocked: true }
     }
 }
 
-/// When all that ended in a slot is out of every window.
-fn end(slot: i64) -> u64 {
-    u64::try_from((slot + 1) * number(SLOT) + number(WINDOW)).unwrap_or(0)
+/// When all that ended in a slot is out of its window; if nobody knows when one begins, of every window.
+fn end(slot: i64, phase: Option<&Phase>) -> u64 {
+    let last = (slot + 1) * number(SLOT);
+    u64::try_from(phase.map_or(last + number(WINDOW), |phase| phase.over(last))).unwrap_or(0)
 }
 
-fn number(of: u64) -> i64 {
+pub(super) fn number(of: u64) -> i64 {
     i64::try_from(of).unwrap_or(i64::MAX)
 }
 

@@ -3,6 +3,7 @@
 use millhand_common::ports::{LimitPolicy, QuotaMode};
 use proptest::prelude::*;
 
+use crate::provider::Manner;
 use crate::simulation::{Plan, run};
 
 fn plan(policy: LimitPolicy) -> Plan {
@@ -19,7 +20,7 @@ fn plan(policy: LimitPolicy) -> Plan {
         longest_ms: 3_000,
         dying_percent: 0,
         load_percent: 150,
-        charges_whole: false,
+        manner: Manner::Silent,
     }
 }
 
@@ -58,6 +59,18 @@ fn a_window_of_unknown_phase_is_used_up_to_the_time_that_calls_take() {
     assert!(used >= 0.96, "{used}");
 }
 
+/// Nothing of a window is lost at its end but what calls reserve too much.
+#[test]
+fn a_window_whose_beginning_is_told_is_used_up() {
+    let mut plan = plan(tokens(600_000, QuotaMode::Window, 1));
+    (plan.longest_ms, plan.seconds, plan.manner) = (2_000, 300, Manner::Telling);
+    let (provider, outcome) = run(&plan);
+    let used = used(&plan, provider.charged);
+    println!("window, told: used {used:.3}, {outcome:?}");
+    assert_eq!((provider.refused, provider.is_overdrawn()), (0, false));
+    assert!(used >= 0.98, "{used}");
+}
+
 #[test]
 fn workers_that_die_cost_what_they_held_and_nothing_else() {
     let mut plan = plan(tokens(60_000, QuotaMode::Bucket, 60));
@@ -75,13 +88,32 @@ fn workers_that_die_cost_what_they_held_and_nothing_else() {
 #[test]
 fn a_provider_that_charges_at_arrival_is_used_up_with_few_refusals() {
     let mut plan = plan(tokens(60_000, QuotaMode::Bucket, 10));
-    (plan.charges_whole, plan.full) = (true, false);
-    let (provider, outcome) = run(&plan);
-    let used = used(&plan, provider.charged);
-    println!("at arrival: used {used:.3}, {} refused, {outcome:?}", provider.refused);
-    // It is found out by its first headers, or by its first refusals.
-    assert!(provider.refused <= 4, "{} {outcome:?}", provider.refused);
-    assert!(used >= 0.9, "{used}");
+    plan.manner = Manner::Arrival;
+    for (burst_seconds, full, seed) in
+        [(10, false, 7), (10, true, 8), (2, true, 9), (2, false, 10), (60, true, 11)]
+    {
+        (plan.policy.burst_seconds, plan.full, plan.seed) = (burst_seconds, full, seed);
+        let (provider, outcome) = run(&plan);
+        let used = used(&plan, provider.charged);
+        println!("at arrival: used {used:.3}, {} refused, {outcome:?}", provider.refused);
+        // It is found out by its first headers, or by its first refusals.
+        assert!(provider.refused <= 3, "{} {outcome:?}", provider.refused);
+        assert!(used >= 0.95, "{used}");
+    }
+}
+
+/// As Azure does.
+#[test]
+fn hidden_slices_of_a_minute_cost_few_refusals_and_little_use() {
+    for mode in [QuotaMode::Bucket, QuotaMode::Window] {
+        let mut plan = plan(tokens(600_000, mode, 1));
+        (plan.manner, plan.longest_ms) = (Manner::Slices, 1_000);
+        let (provider, outcome) = run(&plan);
+        let used = used(&plan, provider.charged);
+        println!("slices: used {used:.3}, {} refused, {outcome:?}", provider.refused);
+        assert!(provider.refused <= 3, "{} {outcome:?}", provider.refused);
+        assert!(used >= 0.92, "{used}");
+    }
 }
 
 #[test]
@@ -108,13 +140,14 @@ proptest! {
         (phase, full, seed) in (0u64..60_000, any::<bool>(), 1u64..1_000_000),
         (written_percent, longest_ms) in (5u64..100, 100u64..15_000),
         dying_percent in prop_oneof![Just(0u64), Just(10)],
+        manner in prop_oneof![Just(Manner::Silent), Just(Manner::Telling)],
     ) {
         let mode = if is_window { QuotaMode::Window } else { QuotaMode::Bucket };
         let (requests, input, output, both) = limits;
         let policy = LimitPolicy { per_minute: [requests, input, output, both], concurrency, mode, burst_seconds };
         let plan = Plan {
             policy, phase, full: full || is_window, seed, seconds: 150, slots: 40, input: 150, max_output: 400, written_percent,
-            longest_ms, dying_percent, load_percent: 150, charges_whole: false,
+            longest_ms, dying_percent, load_percent: 150, manner,
         };
         let (provider, outcome) = run(&plan);
         prop_assert_eq!((provider.refused, provider.is_overdrawn()), (0, false), "{:?} {:?}", provider.lowest, outcome);

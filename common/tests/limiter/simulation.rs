@@ -5,10 +5,10 @@
 use std::collections::VecDeque;
 
 use millhand_common::limiter::Pool;
-use millhand_common::ports::{Amounts, Asking, LimitFact, LimitFacts, LimitPolicy, Reserved, Said, Used};
+use millhand_common::ports::{Amounts, Asking, LimitFacts, LimitPolicy, Reserved, Said, Used};
 use uuid::Uuid;
 
-use crate::provider::Provider;
+use crate::provider::{Manner, Provider};
 
 /// Numbers that are the same each time.
 pub(crate) struct Dice(u64);
@@ -51,8 +51,8 @@ pub(crate) struct Plan {
     pub(crate) dying_percent: u64,
     /// Jobs for each job that the quota allows, in percent.
     pub(crate) load_percent: u64,
-    /// The provider charges at arrival, and says what is left.
-    pub(crate) charges_whole: bool,
+    /// What the provider says, and does that nobody configured.
+    pub(crate) manner: Manner,
 }
 
 struct Job {
@@ -91,12 +91,11 @@ pub(crate) struct Outcome {
 }
 
 const STEP: u64 = 5;
-const IN_PLACE: u64 = 500;
+const IN_PLACE: u64 = 250;
 
 pub(crate) fn run(plan: &Plan) -> (Provider, Outcome) {
     let mut dice = Dice::new(plan.seed);
-    let mut provider = Provider::new(plan.policy.clone(), plan.phase, plan.full);
-    provider.charges_whole = plan.charges_whole;
+    let mut provider = Provider::new(plan.policy.clone(), plan.phase, plan.full, plan.manner);
     let mut pool = Pool::new(plan.policy.clone(), 0);
     let mut queue: VecDeque<Job> = VecDeque::new();
     let mut slots: Vec<Slot> = (0..plan.slots).map(|_| Slot::Free).collect();
@@ -170,7 +169,7 @@ pub(crate) fn run(plan: &Plan) -> (Provider, Outcome) {
 /// So many that the scarcest dimension is asked for `load_percent` of what there is.
 fn arrivals_in(plan: &Plan, millis: u64) -> f64 {
     let input = plan.input as f64 * 1.7;
-    let written = if plan.charges_whole { 100 } else { plan.written_percent };
+    let written = if plan.manner == Manner::Arrival { 100 } else { plan.written_percent };
     let output = plan.max_output as f64 * written as f64 / 100.0;
     let each = [1.0, input, output, input + output];
     let limits = plan.policy.per_minute.iter().zip(each);
@@ -216,14 +215,14 @@ fn go_on(slot: Slot, plan: &Plan, pool: &mut Pool, provider: &mut Provider, now:
     if arrives.is_some_and(|at| at <= now) {
         arrives = None;
         let is_let_in = provider.admit(now, used.0, plan.max_output);
-        let tokens = LimitFact { remaining: Some(provider.left()), ..LimitFact::default() };
-        let facts = LimitFacts { tokens, ..LimitFacts::default() };
+        let facts = LimitFacts { tokens: provider.says(), ..LimitFacts::default() };
         if !is_let_in {
-            pool.observe(now, call, &Said::Limited { wait: None, facts });
+            let wait = Some(provider.retry_after(used.0, plan.max_output));
+            pool.observe(now, call, &Said::Limited { wait, facts });
             pool.settle(now, call, Used::Refused);
             return Slot::Free;
         }
-        if plan.charges_whole {
+        if plan.manner != Manner::Silent {
             pool.observe(now, call, &Said::Answered(facts));
         }
     }

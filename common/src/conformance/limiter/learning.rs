@@ -1,6 +1,6 @@
 //! What providers tell.
 
-use super::{Subject, asking, ms, tokens};
+use super::{Subject, again, asking, ms, tokens, window};
 use crate::ports::{Amounts, Dimension, LimitFact, LimitFacts, LimitPolicy, Reserved, Said, Used};
 
 fn said(limit: Option<u64>, remaining: Option<u64>) -> Said {
@@ -113,7 +113,76 @@ pub async fn a_provider_that_charges_at_arrival_is_found_out(open: &impl AsyncFn
         on.observe(call, said(None, Some(left))).await;
         on.settle(call, Used::Exactly(Amounts::call(100, 100))).await;
     }
-    // The second showed it: since then only what a prompt was counted too much comes back.
-    on.granted(100, 2_900).await;
+    // The second showed it: since then what was not written does not come back, and a quarter of a call is
+    // kept for what calls under way may get back too much.
+    on.granted(100, 2_650).await;
     assert_eq!(on.ask(100, 0).await, Reserved::At(ms(1_000)));
+}
+
+/// A call that was refused will give its reservation back, which was never taken from what is left.
+pub async fn what_a_refused_call_reserved_is_not_left_twice(open: &impl AsyncFn(LimitPolicy) -> Subject) {
+    let on = open(tokens(6_000)).await;
+    on.advance(60_000);
+    let call = on.granted(1_000, 0).await;
+    let tokens = LimitFact { remaining: Some(400), ..LimitFact::default() };
+    let facts = LimitFacts { tokens, ..LimitFacts::default() };
+    on.observe(call, Said::Limited { wait: Some(ms(0)), facts }).await;
+    on.settle(call, Used::Refused).await;
+    on.granted(400, 0).await;
+    // The pace is a twentieth less after a refusal.
+    assert_eq!(on.ask(95, 0).await, Reserved::At(ms(1_000)));
+}
+
+/// A place was given for quota that turns out not to be there: it is late.
+pub async fn a_place_waits_for_what_is_found_missing(open: &impl AsyncFn(LimitPolicy) -> Subject) {
+    let on = open(tokens(6_000)).await;
+    on.advance(10_000);
+    let call = on.granted(900, 0).await;
+    let place = asking(200, 0);
+    assert_eq!(on.reserve(&place).await, Reserved::At(ms(1_000)));
+    // There were 100 beside what the place is for; the provider has 50.
+    on.observe(call, said(None, Some(50))).await;
+    on.advance(1_000);
+    assert_eq!(on.reserve(&again(&place)).await, Reserved::At(ms(500)));
+    assert_eq!(on.forecast().await.calls, 0, "its time has not come");
+    on.advance(500);
+    assert_eq!(on.reserve(&again(&place)).await, Reserved::Granted);
+    assert_eq!(on.ask(10, 0).await, Reserved::At(ms(100)));
+}
+
+fn ends_in(millis: u64) -> Said {
+    let tokens = LimitFact { limit: None, remaining: None, resets_in: Some(ms(millis)) };
+    Said::Answered(LimitFacts { tokens, ..LimitFacts::default() })
+}
+
+/// Then what ended before counts no more; else it counts for a minute.
+pub async fn when_a_window_begins_is_learned_from_headers_that_agree(
+    open: &impl AsyncFn(LimitPolicy) -> Subject,
+) {
+    let on = open(window(6_000)).await;
+    on.advance(61_000);
+    let call = on.granted(4_000, 0).await;
+    for ends in [20_000, 17_000, 14_000] {
+        on.observe(call, ends_in(ends)).await;
+        on.advance(3_000);
+    }
+    let used = async |tokens| {
+        let call = on.granted(tokens, 0).await;
+        on.settle(call, Used::Exactly(Amounts::call(tokens, 0))).await;
+    };
+    used(2_000).await;
+    let next = asking(900, 0);
+    assert_eq!(on.reserve(&next).await, Reserved::At(ms(11_000)), "when the window ends");
+    on.settle(call, Used::Exactly(Amounts::call(1_000, 0))).await;
+    on.advance(11_000);
+    let next = again(&next);
+    assert_eq!(on.reserve(&next).await, Reserved::Granted);
+    on.settle(next.call, Used::Exactly(next.amounts)).await;
+    on.advance(30_000);
+    // Another moment than was known: now nothing is.
+    let call = on.granted(10, 0).await;
+    on.observe(call, ends_in(45_000)).await;
+    used(890).await;
+    on.advance(1_000);
+    assert!(matches!(on.ask(5_500, 0).await, Reserved::At(wait) if wait > ms(58_000)));
 }

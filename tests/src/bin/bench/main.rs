@@ -15,6 +15,7 @@ mod jobs;
 mod load;
 mod peer;
 mod provider;
+mod quota;
 mod streams;
 mod table;
 
@@ -34,7 +35,8 @@ async fn main() -> anyhow::Result<()> {
         [] => measure("").await,
         ["only", part] => measure(part).await,
         ["cluster", ref wanted @ ..] => cluster::measure(wanted).await,
-        _ => bail!("bench takes no arguments, or: only accepts|jobs|streams, or: cluster [...]"),
+        ["quota", ref wanted @ ..] => quota::measure(wanted).await,
+        _ => bail!("bench takes no arguments, or: only accepts|jobs|streams, or: cluster|quota [...]"),
     }
 }
 

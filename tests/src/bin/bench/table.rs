@@ -1,14 +1,31 @@
-//! The one table that comes out.
+//! The tables that come out.
 
 use std::fmt;
 
 /// Rows in the order they were measured.
-#[derive(Default)]
 pub(crate) struct Table {
-    rows: Vec<[String; 6]>,
+    head: Vec<String>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self::with(&["measurement", "ours", "floor", "ratio", "aim", ""])
+    }
 }
 
 impl Table {
+    /// One with these columns.
+    pub(crate) fn with(head: &[&str]) -> Self {
+        Self { head: head.iter().map(ToString::to_string).collect(), rows: Vec::new() }
+    }
+
+    /// A row of as many cells as there are columns; it is shown at once too.
+    pub(crate) fn push(&mut self, row: Vec<String>) {
+        eprintln!("{}", row.join("  "));
+        self.rows.push(row);
+    }
+
     /// A row. `ratio` and `met` are absent where there is no floor or no aim.
     pub(crate) fn row(
         &mut self,
@@ -19,7 +36,7 @@ impl Table {
     ) {
         let floored =
             |of: fn(f64, f64, &str) -> String| floor.map_or(String::new(), |floor| of(ours, floor, unit));
-        self.rows.push([
+        self.push(vec![
             what.to_owned(),
             figure(ours, unit),
             floored(|_, floor, unit| figure(floor, unit)),
@@ -27,8 +44,6 @@ impl Table {
             aim.to_owned(),
             met.map_or("", |met| if met { "ok" } else { "MISS" }).to_owned(),
         ]);
-        let row = self.rows.last().expect("just pushed");
-        eprintln!("{}", row.join("  "));
     }
 }
 
@@ -38,12 +53,12 @@ fn figure(value: f64, unit: &str) -> String {
 
 impl fmt::Display for Table {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let head = ["measurement", "ours", "floor", "ratio", "aim", ""].map(str::to_owned);
-        let all = || std::iter::once(&head).chain(&self.rows);
+        let all = || std::iter::once(&self.head).chain(&self.rows);
         let width = |at: usize| all().map(|row| row[at].chars().count()).max().unwrap_or(0);
-        let widths: [usize; 6] = std::array::from_fn(width);
+        let widths: Vec<usize> = (0..self.head.len()).map(width).collect();
         for row in all() {
-            for (text, width) in row.iter().zip(widths) {
+            for (text, width) in row.iter().zip(&widths) {
+                let width = *width;
                 write!(out, "{text:width$}  ")?;
             }
             writeln!(out)?;

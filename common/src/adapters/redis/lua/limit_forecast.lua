@@ -18,7 +18,7 @@ for d = 1, 4 do
       else few = math.min(few, floordiv(math.max(sure, 0), whole)) end
     else
       local used = m.spent + m.held
-      for _, slot in ipairs(slots_up_to(slot_of(p.now + AHEAD - WINDOW) - 1)) do used = used - slot[2][d] end
+      for _, slot in ipairs(slots_up_to(last_out(p.now + AHEAD))) do used = used - slot[2][d] end
       few = math.min(few, floordiv(math.max(m.base - used, 0), typical(m)))
     end
     calls = math.min(calls, few)

@@ -14,7 +14,6 @@ local args = {unpack(ARGV, 9)}
 local function floordiv(a, b) return (a - math.fmod(a, b)) / b end
 local function ceildiv(a, b) return floordiv(a + b - 1, b) end
 local function slot_of(at) return floordiv(at, SLOT) end
-local function slot_end(slot) return (slot + 1) * SLOT + WINDOW end
 -- Lua would write large numbers with an exponent.
 local function text(number) return string.format('%.0f', number) end
 
@@ -49,6 +48,23 @@ local function renew()
   end
 end
 
+-- Whether it is known when the provider's windows begin.
+local function is_phased() return p.phase.sights >= 3 and p.now >= p.phase.since + 5000 end
+
+-- When all that ended in a slot is out of its window, or of every one.
+local function slot_end(slot)
+  local at = (slot + 1) * SLOT
+  if not is_phased() then return at + WINDOW end
+  return at + (p.phase.earliest - at) % WINDOW + p.phase.latest - p.phase.earliest
+end
+
+-- The last slot of which that is true at `at`.
+local function last_out(at)
+  if not is_phased() then return slot_of(at - WINDOW) - 1 end
+  local over = at - (p.phase.latest - p.phase.earliest)
+  return slot_of(over - (over - p.phase.earliest) % WINDOW) - 1
+end
+
 local function most_sure(m) return (m.room - m.held) * PARTS end
 
 local function spend(at, units)
@@ -78,8 +94,7 @@ local function slots_up_to(last)
 end
 
 local function forget()
-  -- The last slot that is out of every window.
-  local last = slot_of(p.now - WINDOW) - 1
+  local last = last_out(p.now)
   if last < p.oldest then return end
   if last - p.oldest > 4000 then
     -- Nobody asked for a quarter of an hour: all that is kept is old, or was just written.
@@ -132,8 +147,20 @@ local function drop(id, is_place)
   redis.call('ZREM', P .. ':until', id)
 end
 
-local function give_up_place(id, units)
+local function hold_place(id, units, at)
+  for d = 1, 4 do p.m[d].placed = p.m[d].placed + units[d] end
+  hold(id, units, at, true, at + PLACE_GRACE)
+end
+
+local function drop_place(id, units)
   drop(id, true)
+  -- Workers that know nothing of this sum may have given or taken some of these places.
+  local last = not dry and redis.call('ZCARD', P .. ':places') == 0
+  for d = 1, 4 do p.m[d].placed = last and 0 or p.m[d].placed - units[d] end
+end
+
+local function give_up_place(id, units)
+  drop_place(id, units)
   release(units, {0, 0, 0, 0})
 end
 
@@ -147,9 +174,9 @@ end
 
 local function create()
   p = {now = clock, paused = 0, share = 1000, share_at = clock, head = '', head_until = 0, running = 0, whole = false,
-    surpluses = 0, m = {}}
+    surpluses = 0, phase = {earliest = 0, latest = 0, sights = 0, since = 0}, m = {}}
   for d = 1, 4 do
-    p.m[d] = {rate = 0, base = 0, room = 0, cap = 0, pace = 0, sure = 0, held = 0, seen = 0, typical8 = 0,
+    p.m[d] = {rate = 0, base = 0, room = 0, cap = 0, pace = 0, sure = 0, held = 0, placed = 0, seen = 0, typical8 = 0,
       told = 0, next = 0, sights = 0, spent = 0}
   end
   local slots, last = WINDOW / SLOT, slot_of(clock)
@@ -174,8 +201,10 @@ local function begin(is_dry)
   p = cmsgpack.unpack(stored)
   local elapsed = math.min(math.max(clock - p.now, 0), MOST_ELAPSED)
   p.now = math.max(p.now, clock)
+  p.phase = p.phase or {earliest = 0, latest = 0, sights = 0, since = 0}
   for d = 1, 4 do
     local m = p.m[d]
+    m.placed = m.placed or 0
     if m.base > 0 then
       local refill = m.rate * elapsed
       m.pace = math.max(m.pace, math.min(m.pace + refill, m.cap))
@@ -224,6 +253,19 @@ local function ticks(missing, m) return missing > 0 and ceildiv(missing, math.ma
 local function when_sure(m, asked)
   if asked > m.room then return ticks(m.room * PARTS - m.sure, m), m.held > 0 end
   return ticks(asked * PARTS - m.sure, m), asked > m.room - m.held
+end
+
+-- Until there is what a place was given for.
+local function until_kept(units)
+  local wait = 0
+  if MODE == 'window' then return wait end
+  for d = 1, 4 do
+    local m = p.m[d]
+    if m.base > 0 and units[d] > 0 then
+      wait = math.max(wait, ticks((math.min(units[d], m.room) - m.placed) * PARTS - m.sure, m))
+    end
+  end
+  return wait
 end
 
 local function when_window(d, asked)

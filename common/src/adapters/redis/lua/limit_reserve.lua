@@ -21,7 +21,13 @@ local function answer()
         redis.call('ZADD', P .. ':until', p.now + wait + PLACE_GRACE, ticket)
         return {'at', wait}
       end
-      drop(ticket, true)
+      local wait = until_kept(units)
+      if wait > 0 then
+        drop_place(ticket, units)
+        hold_place(ticket, units, p.now + wait)
+        return {'at', wait}
+      end
+      drop_place(ticket, units)
       hold(call, units, p.now, false, p.now + TTL)
       return {'granted'}
     end
@@ -54,7 +60,7 @@ local function answer()
     hold(call, units, p.now, false, p.now + TTL)
     return {'granted'}
   end
-  hold(ticket, units, p.now + wait, true, p.now + wait + PLACE_GRACE)
+  hold_place(ticket, units, p.now + wait)
   return {'at', wait}
 end
 

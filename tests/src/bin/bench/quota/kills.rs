@@ -1,0 +1,115 @@
+//! Workers die every five seconds: which calls are made again?
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use anyhow::ensure;
+use futures::{StreamExt, TryStreamExt, stream};
+use millhand_common::model::Timestamp;
+use millhand_tests::Client;
+use serde_json::Value;
+use tokio::time::sleep_until;
+
+use crate::table::Table;
+
+use super::WORKERS;
+use super::calls::{self, Call, Reading};
+use super::load::{self, Start};
+use super::mode::Mode;
+use super::product::{Product, submit};
+
+const EVERY: Duration = Duration::from_secs(5);
+/// Of what the quota allows: every job is to be answered soon after the last kill.
+const LOAD: f64 = 0.8;
+/// A call that ended this long before the kill may have died with its worker before it was journaled.
+const UNJOURNALED_MS: u64 = 100;
+
+/// A worker's death, between two moments of the provider's clock.
+struct Kill {
+    caller: String,
+    from_ms: u64,
+    to_ms: u64,
+}
+
+pub(super) async fn measure(table: &mut Table, kills: u32) -> anyhow::Result<()> {
+    let mut product = Product::start(Mode::Bucket).await;
+    let jobs = load::jobs(Mode::Bucket.allowed() * LOAD, EVERY * (kills + 1));
+    let start = Start::now();
+    let client = product.api.client.clone();
+    let killing = async {
+        let mut deaths = Vec::new();
+        for n in 1..=kills {
+            sleep_until(start.at + EVERY * n).await;
+            // The oldest one.
+            let worker = product.workers.remove(0);
+            let from_ms = Reading::of(&product.provider).await?.at_ms;
+            worker.server.kill9().await;
+            let to_ms = Reading::of(&product.provider).await?.at_ms;
+            deaths.push(Kill { caller: caller(&worker.key), from_ms, to_ms });
+            product.work(WORKERS).await;
+        }
+        anyhow::Ok(deaths)
+    };
+    let (ids, deaths) = futures::try_join!(submit(&client, &jobs, start), killing)?;
+    let logs: Vec<Vec<Value>> =
+        stream::iter(&ids).map(|id| log(&client, id)).buffered(32).try_collect().await?;
+    let calls = calls::all(&product.provider).await?;
+    let mut of_job: HashMap<u32, Vec<&Call>> = HashMap::new();
+    for call in calls.iter().filter(|call| call.is_let_in()) {
+        of_job.entry(call.job.unwrap_or(u32::MAX)).or_default().push(call);
+    }
+    let mut repeats = 0_usize;
+    let mut of_journaled = 0_usize;
+    for (job, log) in (0..).zip(&logs) {
+        let made = of_job.get(&job).map_or(&[][..], Vec::as_slice);
+        ensure!(!made.is_empty(), "job {job} was answered without a call");
+        repeats += made.len() - 1;
+        if let Some(journaled) = moment(log, "step.completed")? {
+            of_journaled += made.iter().filter(|call| call.at > journaled).count();
+        }
+    }
+    let in_flight =
+        deaths.iter().map(|kill| calls.iter().filter(|call| kill.hit(call)).count()).sum::<usize>();
+    ensure!(in_flight > 0, "no worker was killed with a call under way");
+    let what = format!(
+        "{kills} workers killed, one every 5 s, {} jobs: calls of journaled steps made again",
+        jobs.len()
+    );
+    table.row(&what, (of_journaled as f64, None, ""), "0", Some(of_journaled == 0));
+    let row = (repeats as f64, Some(in_flight as f64), "");
+    table.row(
+        "the same: calls made again, against those in flight at the kills",
+        row,
+        "<= 1 x",
+        Some(repeats <= in_flight),
+    );
+    Ok(())
+}
+
+impl Kill {
+    fn hit(&self, call: &Call) -> bool {
+        let ended = call.took_ms.map_or(u64::MAX, |took| call.at_ms + took + UNJOURNALED_MS);
+        call.is_let_in() && call.caller == self.caller && call.at_ms <= self.to_ms && ended >= self.from_ms
+    }
+}
+
+/// As the ledger tells keys apart.
+fn caller(key: &str) -> String {
+    let digest = blake3::hash(format!("Bearer {key}").as_bytes()).to_hex();
+    format!("key_{}", &digest[..16])
+}
+
+/// The whole log of a job that must be answered.
+async fn log(client: &Client, id: &str) -> anyhow::Result<Vec<Value>> {
+    let ended = client.finished(id).await;
+    ensure!(ended["status"] == "completed", "a job was not answered: {ended}");
+    let events = client.log(id, 0).await;
+    Ok(events.iter().map(|event| serde_json::from_str(event)).collect::<Result<_, _>>()?)
+}
+
+/// When the first event of this kind was written.
+fn moment(log: &[Value], kind: &str) -> anyhow::Result<Option<Timestamp>> {
+    let event = log.iter().find(|event| event["type"] == kind);
+    let at = event.map(|event| event["at"].as_str().unwrap_or_default().to_owned());
+    Ok(at.map(Timestamp::try_from).transpose()?)
+}
