@@ -34,7 +34,8 @@ pub struct ApiState {
     pub embedder: Option<Arc<dyn Embedder>>,
     /// All that can be asked, the built-in ones included.
     pub agents: Vec<Agent>,
-    /// Whether there is a model; without one, `chat` answers 422 `model_not_configured`.
+    /// Whether agents that name no class have a model; without one, those that only talk answer 422
+    /// `model_not_configured`.
     pub model_configured: bool,
     pub config: ApiConfig,
     pub drain: Drain,

@@ -184,7 +184,7 @@ impl ApiInner {
         })?;
         match agent.kind {
             AgentKind::Rag => self.documents().map(|_| agent),
-            AgentKind::Chat if self.ports.model_configured => Ok(agent),
+            AgentKind::Chat if self.ports.model_configured || agent.model.is_some() => Ok(agent),
             AgentKind::Chat => Err(ApiError::new(
                 http::StatusCode::UNPROCESSABLE_ENTITY,
                 "model_not_configured",

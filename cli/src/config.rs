@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use millhand_api::{AdminConfig, ApiConfig};
 use millhand_common::model::{Agent, AgentName};
 use millhand_worker::WorkerConfig;
+use millhand_worker::routing::{Class, DEFAULT};
 use serde::Deserialize;
 
 pub(crate) use load::{Loaded, load};
@@ -33,12 +34,27 @@ pub(crate) struct Config {
     pub(crate) index: IndexConfig,
     pub(crate) worker: WorkerConfig,
     pub(crate) model: ModelConfig,
+    /// Further pools; the one of `model` is called `default`.
+    pub(crate) models: BTreeMap<String, ModelConfig>,
+    /// Which pools answer for which class.
+    pub(crate) routes: BTreeMap<String, Class>,
     pub(crate) embedder: EmbedderConfig,
     pub(crate) retention: RetentionConfig,
     pub(crate) agents: BTreeMap<AgentName, AgentConfig>,
 }
 
 impl Config {
+    /// Every pool that is configured, by its name.
+    pub(crate) fn pools(&self) -> impl Iterator<Item = (&str, &ModelConfig)> {
+        let default = self.model.name.as_ref().map(|_| (DEFAULT, &self.model));
+        default.into_iter().chain(self.models.iter().map(|(name, model)| (name.as_str(), model)))
+    }
+
+    /// Whether agents that name no class have a model.
+    pub(crate) fn has_default_model(&self) -> bool {
+        self.model.name.is_some() || self.routes.contains_key(DEFAULT)
+    }
+
     /// All that can be asked: the built-in agents, changed and joined by the configured ones.
     pub(crate) fn agents(&self) -> Vec<Agent> {
         let mut agents = Agent::built_in();

@@ -43,6 +43,11 @@ signals! {
     describe_counter MODEL_LIMITED = "millhand_worker_model_rate_limited_total", Count, "429 answers of the provider. Label `model`.";
     describe_gauge MODEL_LIMIT = "millhand_worker_model_limit_count", Count, "A limit per minute as the provider last told it. Labels `model`, `dimension`.";
     describe_gauge MODEL_REMAINING = "millhand_worker_model_remaining_count", Count, "What was left of a limit as the provider last told it. Labels `model`, `dimension`.";
+    describe_gauge MODEL_BREAKER_STATE = "millhand_model_breaker_state", Count, "Whether this process leaves a pool alone: 0 no, 1 yes, 0.5 while one call finds out. Label `pool`.";
+    describe_gauge MODEL_RETRY_BUDGET_LEFT = "millhand_model_retry_budget_left", Count, "Calls that may be made again in place, as of the last one. Label `pool`.";
+    describe_counter MODEL_RETRIES = "millhand_model_retries_total", Count, "Calls made again in place. Label `pool`.";
+    describe_counter MODEL_FALLBACKS = "millhand_model_fallbacks_total", Count, "Calls sent to a pool that was not the job's first. Label `pool`.";
+    describe_counter MODEL_UNAVAILABLE = "millhand_model_unavailable_total", Count, "Times that no pool could serve a job. Labels `class`, `then`.";
     describe_counter LIMITER_ANSWERS = "millhand_limiter_answers_total", Count, "Answers to workers that asked for model quota. Label `answer`.";
     describe_histogram LIMITER_WAIT = "millhand_limiter_wait_seconds", Seconds, "How long a job that was given back for want of model quota is to wait.";
     describe_histogram LIMITER_PARKED = "millhand_limiter_parked_in_worker_seconds", Seconds, "Time a job held its slot while it waited for model quota.";

@@ -24,6 +24,7 @@ mod nginx;
 mod poison;
 mod provider;
 mod retries;
+mod routing;
 mod secrets;
 mod shutdown;
 mod streams;

@@ -36,6 +36,9 @@ pub enum Failure {
     /// Nothing went wrong: there is no quota for its next model call before `after` from now.
     #[error("there is no model quota for {after:?}")]
     NoQuota { after: Duration },
+    /// No pool can serve its next model call before `after` from now. It counts as no retry.
+    #[error("no model can be asked for {after:?}")]
+    NoModel { after: Duration },
     /// Worth another attempt, not before `after` from now.
     #[error("{error:?}")]
     Retry { error: JobError, after: Option<Duration> },

@@ -21,7 +21,7 @@ use millhand_common::telemetry;
 
 use crate::Pipeline;
 use crate::lease::Orders;
-use crate::quota::{Quota, pulled};
+use crate::quota::{Quota, opened, pulled};
 use hand_on::hand_on;
 use place::run_claimed;
 use watch::{obey, say_present};
@@ -67,7 +67,7 @@ impl Default for WorkerConfig {
 pub struct Worker {
     shared: Arc<Shared>,
     config: WorkerConfig,
-    quota: Option<Arc<Quota>>,
+    quotas: Vec<Arc<Quota>>,
 }
 
 struct Shared {
@@ -93,6 +93,15 @@ enum Wake {
     Hint(Delivery),
 }
 
+/// What a pull begins with.
+struct Next {
+    slot: OwnedSemaphorePermit,
+    /// Which of the quotas had room for it.
+    gate: Option<usize>,
+    claim: Option<OwnedSemaphorePermit>,
+    wake: Wake,
+}
+
 impl Worker {
     /// A worker that is not started yet. `documents` is where uploads of ended ingest jobs are dropped.
     #[must_use]
@@ -116,19 +125,19 @@ impl Worker {
             pulls: AtomicUsize::new(0),
             give_up: CancellationToken::new(),
         };
-        Self { shared: Arc::new(shared), config, quota: None }
+        Self { shared: Arc::new(shared), config, quotas: Vec::new() }
     }
 
-    /// Pulls only while a model call is expected to be admitted.
+    /// Pulls only while one of these is expected to admit a model call; always, when there are none.
     #[must_use]
-    pub fn with_quota(mut self, quota: Option<Arc<Quota>>) -> Self {
-        self.quota = quota;
+    pub fn with_quotas(mut self, quotas: Vec<Arc<Quota>>) -> Self {
+        self.quotas = quotas;
         self
     }
 
     /// Runs until `shutdown`, then lets jobs finish for the drain time-out and gives back the rest.
     pub async fn run(self, shutdown: CancellationToken) {
-        let Self { shared, config, quota } = self;
+        let Self { shared, config, quotas } = self;
         metrics::gauge!(telemetry::WORKER_SLOTS).set(f64::from(config.slots));
         let slots = Arc::new(Semaphore::new(config.slots as usize));
         let claims = Arc::new(Semaphore::new(CLAIMS_AT_ONCE));
@@ -149,14 +158,15 @@ impl Worker {
                     log_if_panicked(ended);
                     continue;
                 }
-                wake = next(&shared, &slots, &claims, quota.as_deref()), if jobs.is_empty() || !shared.is_quiet() => wake,
+                wake = next(&shared, &slots, &claims, &quotas), if jobs.is_empty() || !shared.is_quiet() => wake,
             };
-            let Some((slot, claim, wake)) = wake else {
+            let Some(Next { slot, gate, claim, wake }) = wake else {
                 pause(&shutdown).await;
                 continue;
             };
             let shared = Arc::clone(&shared);
-            jobs.spawn(pulled(quota.clone(), async move {
+            let gate = gate.map(|at| Arc::clone(&quotas[at]));
+            jobs.spawn(pulled(gate, async move {
                 let in_hand = InHand::count(&shared.in_hand);
                 // The other half is in `Shared::have_alone`: one of the two sees the other.
                 if shared.is_quiet() && !in_hand.is_only() {
@@ -181,12 +191,10 @@ async fn next(
     shared: &Shared,
     slots: &Arc<Semaphore>,
     claims: &Arc<Semaphore>,
-    quota: Option<&Quota>,
-) -> Option<(OwnedSemaphorePermit, Option<OwnedSemaphorePermit>, Wake)> {
+    quotas: &[Arc<Quota>],
+) -> Option<Next> {
     let slot = Arc::clone(slots).acquire_owned().await.ok()?;
-    if let Some(quota) = quota {
-        quota.opened().await;
-    }
+    let gate = opened(quotas).await;
     let due = async {
         let claim = Arc::clone(claims).acquire_owned().await.ok();
         shared.store.due().await;
@@ -200,7 +208,7 @@ async fn next(
         hint = shared.broker.receive(Lane::Batch) => hint.map(|hint| (None, Wake::Hint(hint))),
     };
     match woken {
-        Ok((claim, wake)) => Some((slot, claim, wake)),
+        Ok((claim, wake)) => Some(Next { slot, gate, claim, wake }),
         Err(err) => {
             tracing::warn!(error = %err, "broker gives no hints");
             None

@@ -9,6 +9,7 @@ pub mod models;
 pub mod pipeline;
 pub mod quota;
 pub mod retry;
+pub mod routing;
 mod run;
 
 use async_trait::async_trait;

@@ -20,10 +20,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millhand_common::model::{Agent, AgentKind, AgentName, JobError, Terminal};
-use millhand_common::ports::{ChatModel, Conversations, Documents, Embedder, Index, JobReader};
+use millhand_common::ports::{Conversations, Documents, Embedder, Index, JobReader};
 
 use crate::attempt::{Attempt, Failure};
-use crate::quota::Quota;
+use crate::routing::Routes;
+use generate::Made;
 use phrases::Voice;
 use speaker::Speaker;
 
@@ -34,10 +35,8 @@ pub struct AnswerDeps {
     pub jobs: Option<Arc<dyn JobReader>>,
     pub documents: Option<Arc<dyn Documents>>,
     pub index: Option<Arc<dyn Index>>,
-    /// Without one, `rag` answers with quotations and `chat` cannot answer.
-    pub model: Option<Arc<dyn ChatModel>>,
-    /// What the model's calls may take; without it they are not limited.
-    pub quota: Option<Arc<Quota>>,
+    /// Without a model, `rag` answers with quotations and `chat` cannot answer.
+    pub routes: Arc<Routes>,
     pub embedder: Option<Arc<dyn Embedder>>,
     pub agents: HashMap<AgentName, Agent>,
     /// Longest time of one model call, its stream included; the job's deadline cuts it further.
@@ -77,23 +76,36 @@ async fn answer_from_documents(
     if found.passages.is_empty() {
         return record::nothing_found(&mut speaker, voice, found.searched).await;
     }
-    let Some(model) = &deps.model else {
-        let quotes = extract::quotations(question, &found);
-        return record::quotations(&mut speaker, voice, quotes, &found).await;
-    };
-    let prompt = compose::grounded(agent, &history, question, &found.passages);
-    let reply = generate::reply(&mut speaker, deps, model.as_ref(), prompt).await?;
-    record::grounded(&mut speaker, voice, model.name(), reply).await
+    let mut instead = None;
+    if let Some(route) = deps.routes.of(agent, &attempt.job().spec) {
+        let prompt = compose::grounded(agent, &history, question, &found.passages);
+        match generate::reply(&mut speaker, deps, &route, prompt).await? {
+            Made::Reply(reply) => return record::grounded(&mut speaker, voice, reply).await,
+            Made::NoModel { calls } => instead = Some(calls),
+        }
+    }
+    let quotes = extract::quotations(question, &found);
+    let terminal = record::quotations(&mut speaker, voice, quotes, &found).await?;
+    Ok(match instead {
+        Some(calls) => Terminal { model: Some(record::QUOTATIONS.to_owned()), calls, ..terminal },
+        None => terminal,
+    })
 }
 
 async fn talk(attempt: &Attempt, deps: &AnswerDeps, agent: &Agent) -> Result<Terminal, Failure> {
-    let Some(model) = &deps.model else {
+    let Some(route) = deps.routes.of(agent, &attempt.job().spec) else {
         let message = "this agent needs a model: set [model] base_url and name, or OPENAI_BASE_URL";
         return Err(Failure::Fatal(JobError::new("model_not_configured", message, false)));
     };
     let history = recall::history(attempt, deps).await?;
     let prompt = compose::chat(agent, &history, attempt.job().spec.question());
     let mut speaker = Speaker::new(attempt);
-    let reply = generate::reply(&mut speaker, deps, model.as_ref(), prompt).await?;
-    record::talk(&mut speaker, model.name(), reply).await
+    match generate::reply(&mut speaker, deps, &route, prompt).await? {
+        Made::Reply(reply) => record::talk(&mut speaker, reply).await,
+        Made::NoModel { .. } => {
+            let message =
+                format!("no model of the class `{}` can answer now, and nothing else can", route.class);
+            Err(Failure::Fatal(JobError::new("model_unavailable", message, true)))
+        }
+    }
 }

@@ -17,9 +17,9 @@ use millhand_common::ports::{
 use millhand_common::telemetry;
 use uuid::Uuid;
 
-use crate::attempt::{Attempt, Failure};
+use crate::attempt::Attempt;
 use gate::Gate;
-pub(crate) use gate::pulled;
+pub(crate) use gate::{opened, pulled};
 use settler::{Settler, Task};
 
 /// A job keeps its slot this long for quota that is on its way: giving it back and taking it again is not
@@ -34,10 +34,8 @@ const AWAY_PAUSE: Duration = Duration::from_millis(250);
 const AWAY_PATIENCE: Duration = Duration::from_secs(10);
 /// When a job that was given back for it comes again.
 const AWAY_WAIT: Duration = Duration::from_secs(1);
-/// The wait after a refusal that says nothing of it.
-const REFUSED_WAIT: Duration = Duration::from_secs(1);
 
-/// What all model calls of this process may take, together with those of others.
+/// What all calls of one pool may take, those of other processes included.
 pub struct Quota {
     limiter: Arc<dyn RateLimiter>,
     policy: LimitPolicy,
@@ -57,26 +55,21 @@ impl Quota {
         Arc::new(Self { limiter, policy, max_output_tokens, gate, settler })
     }
 
-    /// Returns when it is worth to pull a job: a call would be admitted soon. Cancel-safe.
-    pub(crate) async fn opened(&self) {
-        self.gate.opened(&*self.limiter).await;
-    }
-
     /// The right to make a call of `step`, waited for in place for at most `patience`. Dropped, it is given
     /// back.
     ///
     /// # Errors
-    /// [`Failure::NoQuota`] when there is none soon; [`Failure::Fatal`] when there never will be.
+    /// [`Denied`] when there is none soon, or never.
     pub(crate) async fn admit(
         self: &Arc<Self>,
         attempt: &Attempt,
         step: &str,
         messages: &[ChatMessage],
         patience: Duration,
-    ) -> Result<Permit, Failure> {
+    ) -> Result<Permit, Denied> {
         let admitted = self.wait_for(attempt, step, messages, patience).await;
         self.gate.decided();
-        if let Err(Failure::NoQuota { after }) = &admitted {
+        if let Err(Denied::Later { after }) = &admitted {
             counter!(telemetry::LIMITER_YIELDS, "reason" => "quota").increment(1);
             histogram!(telemetry::LIMITER_WAIT).record(after.as_secs_f64());
         }
@@ -89,7 +82,7 @@ impl Quota {
         step: &str,
         messages: &[ChatMessage],
         patience: Duration,
-    ) -> Result<Permit, Failure> {
+    ) -> Result<Permit, Denied> {
         let job = &attempt.job().spec;
         let input = bounds::input_tokens(messages);
         let bound = bounds::output_tokens(&self.policy, self.max_output_tokens, input);
@@ -131,7 +124,7 @@ impl Quota {
                     count("away");
                     tracing::warn!(error = %err, "limiter is away: no model call is made");
                     if started.elapsed() > AWAY_PATIENCE {
-                        return Err(Failure::NoQuota { after: AWAY_WAIT });
+                        return Err(Denied::Later { after: AWAY_WAIT });
                     }
                     tokio::time::sleep(AWAY_PAUSE).await;
                     continue;
@@ -140,29 +133,37 @@ impl Quota {
             if started.elapsed() + wait > patience {
                 permit.forget();
                 histogram!(telemetry::LIMITER_PARKED).record(started.elapsed().as_secs_f64());
-                return Err(Failure::NoQuota { after: wait });
+                return Err(Denied::Later { after: wait });
             }
             tokio::time::sleep(wait).await;
         }
     }
+}
 
-    /// What becomes of a job whose call the provider refused for its rate.
-    pub(crate) fn refused(&self, retry_after: Option<Duration>) -> Failure {
-        counter!(telemetry::LIMITER_YIELDS, "reason" => "refused").increment(1);
-        Failure::NoQuota { after: retry_after.unwrap_or(REFUSED_WAIT) }
-    }
+/// A provider refused a call for its rate, and the job gives its slot back.
+pub(crate) fn count_refused() {
+    counter!(telemetry::LIMITER_YIELDS, "reason" => "refused").increment(1);
 }
 
 fn count(answer: &'static str) {
     counter!(telemetry::LIMITER_ANSWERS, "answer" => answer).increment(1);
 }
 
-fn never(dimension: &str, limit: u64, asked: u64) -> Failure {
+/// Why a call is not admitted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Denied {
+    /// Not before this long from now.
+    Later { after: Duration },
+    /// It asks for more than there can ever be.
+    Never(JobError),
+}
+
+fn never(dimension: &str, limit: u64, asked: u64) -> Denied {
     let message = format!(
         "one call may take {asked} {dimension}, but no more than {limit} fit the limits: ask with a smaller \
          max_output_tokens or a shorter question, or raise [model.limits]"
     );
-    Failure::Fatal(JobError::new("model_limit_too_small", message, false))
+    Denied::Never(JobError::new("model_limit_too_small", message, false))
 }
 
 /// Names a step of a job, whichever attempt comes to it: FNV-1a of its key over the job's id.
@@ -248,7 +249,17 @@ impl Permit {
                 self.quota.settler.tell(Task::Observe(self.call, said));
                 self.settle(Used::Refused);
             }
-            ModelError::Rejected(_) | ModelError::Unauthorized => self.settle(Used::Refused),
+            // It holds everybody back, as a limit does; that it was not let in is sure.
+            ModelError::Overloaded { retry_after: Some(wait) } => {
+                let said = Said::Limited { wait: Some(*wait), facts: LimitFacts::default() };
+                self.quota.settler.tell(Task::Observe(self.call, said));
+                self.settle(Used::Refused);
+            }
+            ModelError::Overloaded { retry_after: None }
+            | ModelError::NoCredit(_)
+            | ModelError::TooLarge(_)
+            | ModelError::Rejected(_)
+            | ModelError::Unauthorized => self.settle(Used::Refused),
             ModelError::Unavailable(_) | ModelError::TimedOut | ModelError::Malformed(_) => {
                 self.settle(Used::Unknown);
             }

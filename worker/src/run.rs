@@ -53,6 +53,10 @@ pub(crate) async fn run_job(
             release(store, &attempt, Some(Timestamp::now() + after), WaitReason::Quota).await;
             false
         }
+        Outcome::Done(Err(Failure::NoModel { after })) => {
+            release(store, &attempt, Some(Timestamp::now() + after), WaitReason::Model).await;
+            false
+        }
         Outcome::Done(Err(Failure::Retry { error, after })) => {
             match retry::after_failure(retries, after, attempt.time_left(), jitter()) {
                 Verdict::RetryAfter(wait) => {

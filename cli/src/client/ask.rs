@@ -157,6 +157,7 @@ fn waits_for(reason: WaitReason) -> &'static str {
         WaitReason::Drain => "its worker shut down, another one takes over",
         WaitReason::Conversation => "the question before it in the conversation",
         WaitReason::Tenant => "your other jobs",
+        WaitReason::Model => "the model, which does not answer now",
     }
 }
 

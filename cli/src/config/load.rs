@@ -14,7 +14,7 @@ const PREFIX: &str = "MILLHAND_";
 /// Taken when it is there and `--config` names no other file.
 const DEFAULT_FILE: &str = "millhand.toml";
 /// Keys whose variable is taken as it stands: a key of digits is no number.
-const TEXT_KEYS: &[&str] = &["api_key", "base_url", "description", "instructions", "name", "url"];
+const TEXT_KEYS: &[&str] = &["api_key", "base_url", "description", "instructions", "model", "name", "url"];
 /// Keys that are never printed.
 const SECRET_KEYS: &[&str] = &["api_key", "url"];
 /// Keys that the design knows and this version does not.

@@ -1,11 +1,13 @@
 //! `millhand config check`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use millhand_worker::routing::Class;
 use serde_json::json;
 
-use super::{BrokerKind, Config, IndexKind, LimitsMode, Loaded, StoreKind, load};
+use super::{BrokerKind, Config, IndexKind, LimitsMode, Loaded, ModelConfig, StoreKind, load};
 use crate::terminal::{print, print_json, table};
 
 /// Prints what is set and from where, and what follows from it.
@@ -19,7 +21,9 @@ pub(crate) fn report(file: Option<&Path>, json: bool) -> anyhow::Result<()> {
             "set": loaded.set,
             "answers": answers(&loaded.config),
             "search": search(&loaded.config),
-            "limits": limits(&loaded.config),
+            "limits": limits(&loaded.config, &loaded.config.model),
+            "models": models(&loaded.config),
+            "routes": routes(&loaded.config),
             "agents": agents,
         }));
     }
@@ -34,7 +38,14 @@ fn render(loaded: &Loaded) -> String {
     };
     let _ = writeln!(text, "\nAnswers: {}", answers(&loaded.config));
     let _ = writeln!(text, "Search:  {}", search(&loaded.config));
-    let _ = writeln!(text, "Limits:  {}\n", limits(&loaded.config));
+    let _ = writeln!(text, "Limits:  {}", limits(&loaded.config, &loaded.config.model));
+    for (name, pool) in models(&loaded.config) {
+        let _ = writeln!(text, "Pool {name}: {pool}");
+    }
+    for (name, route) in routes(&loaded.config) {
+        let _ = writeln!(text, "Class {name}: {route}");
+    }
+    text.push('\n');
     if loaded.set.is_empty() {
         text.push_str("Every key has its default.\n");
     } else {
@@ -48,15 +59,53 @@ fn render(loaded: &Loaded) -> String {
 
 /// Who writes the answers, as people are told.
 pub(crate) fn answers(config: &Config) -> String {
-    match (&config.model.name, &config.model.base_url) {
-        (Some(name), Some(url)) => format!("{name} at {}", host(url)),
-        _ => "no model: word-for-word quotations from the documents".to_owned(),
+    if config.model.name.is_none() && config.has_default_model() {
+        return "by the class `default`".to_owned();
     }
+    model(&config.model).unwrap_or_else(|| "no model: word-for-word quotations from the documents".to_owned())
+}
+
+fn model(model: &ModelConfig) -> Option<String> {
+    Some(format!("{} at {}", model.name.as_ref()?, host(model.base_url.as_ref()?)))
+}
+
+/// The pools beside `[model]`, as people are told.
+fn models(config: &Config) -> BTreeMap<&str, String> {
+    let told = |pool: &ModelConfig| format!("{}; {}", model(pool).unwrap_or_default(), limits(config, pool));
+    config.models.iter().map(|(name, pool)| (name.as_str(), told(pool))).collect()
+}
+
+/// Who serves which class, as people are told.
+fn routes(config: &Config) -> BTreeMap<&str, String> {
+    config.routes.iter().map(|(name, class)| (name.as_str(), route(class))).collect()
+}
+
+fn route(class: &Class) -> String {
+    let weighed = |pools: &BTreeMap<String, u32>| match pools.len() {
+        1 => pools.keys().cloned().collect(),
+        _ => pools.iter().map(|(name, weight)| format!("{weight} {name}")).collect::<Vec<_>>().join(" : "),
+    };
+    let mut text = weighed(&class.pools);
+    for rule in &class.rules {
+        let tenants = rule.tenants.iter().map(ToString::to_string);
+        let whom: Vec<String> =
+            tenants.chain(rule.lanes.iter().map(|lane| lane.as_str().to_owned())).collect();
+        let _ = write!(text, "; for {}: {}", whom.join(", "), weighed(&rule.pools));
+        if let Some(fallback) = &rule.fallback {
+            let then = if fallback.is_empty() { "none".to_owned() } else { fallback.join(", then ") };
+            let _ = write!(text, ", then {then}");
+        }
+    }
+    if !class.fallback.is_empty() {
+        let _ = write!(text, "; then {}", class.fallback.join(", then "));
+    }
+    let _ = write!(text, "; else {}", class.on_unavailable.as_str());
+    text
 }
 
 /// What model calls are held to, as people are told.
-fn limits(config: &Config) -> String {
-    let (Some(limits), Some(_)) = (&config.model.limits, &config.model.name) else {
+fn limits(config: &Config, model: &ModelConfig) -> String {
+    let (Some(limits), Some(_)) = (&model.limits, &model.name) else {
         return "none on model calls".to_owned();
     };
     let per_minute = [

@@ -1,5 +1,7 @@
 //! Rules that concern more than one key. Each message says what to do.
 
+mod routes;
+
 use super::load::Setting;
 use super::{BrokerConfig, BrokerKind, Config, ConfigError, IndexKind, LimitsConfig, ModelConfig, StoreKind};
 use millhand_common::ports::LimitPolicy;
@@ -9,8 +11,12 @@ pub(super) fn check(config: &Config, set: &[Setting]) -> Result<(), ConfigError>
     kinds(config)?;
     broker(&config.broker)?;
     keys_are_not_in_the_file(set)?;
-    model(&config.model)?;
-    config.model.limits.as_ref().map_or(Ok(()), limits)?;
+    model("model", &config.model)?;
+    routes::names(config)?;
+    for (name, pool) in &config.models {
+        model(&format!("models.{name}"), pool)?;
+    }
+    routes::check(config)?;
     embedder(config)
 }
 
@@ -92,40 +98,44 @@ fn keys_are_not_in_the_file(set: &[Setting]) -> Result<(), ConfigError> {
         .find(|setting| setting.key.ends_with(".api_key") && !setting.place.contains("environment variable"));
     match found {
         Some(Setting { key, place, .. }) => {
-            let section = key.split('.').next().unwrap_or_default().to_uppercase();
+            let variable = key.replace('.', "__").to_uppercase();
             Err(ConfigError::Rule(format!(
-                "`{key}` stands in {place}, but keys come from the environment only: remove it there and set MILLHAND_{section}__API_KEY"
+                "`{key}` stands in {place}, but keys come from the environment only: remove it there and set MILLHAND_{variable}"
             )))
         }
         None => Ok(()),
     }
 }
 
-fn model(model: &ModelConfig) -> Result<(), ConfigError> {
+fn model(section: &str, model: &ModelConfig) -> Result<(), ConfigError> {
     let times = [("first_token_timeout", model.first_token_timeout), ("idle_timeout", model.idle_timeout)];
     if let Some((key, _)) = times.iter().find(|(_, time)| time.is_zero()) {
         return Err(ConfigError::Rule(format!(
-            "`model.{key}` is zero, so no model could ever answer: say how long to wait, e.g. \"20s\""
+            "`{section}.{key}` is zero, so no model could ever answer: say how long to wait, e.g. \"20s\""
         )));
     }
+    model.limits.as_ref().map_or(Ok(()), |of| limits(section, of))?;
     match (&model.base_url, &model.name) {
-        (Some(_), None) => Err(ConfigError::Rule(
+        (Some(url), Some(_)) => base_url(&format!("{section}.base_url"), url),
+        (None, None) if section == "model" => Ok(()),
+        (Some(_), None) if section == "model" => Err(ConfigError::Rule(
             "`model.base_url` is set (in the file, as MILLHAND_MODEL__BASE_URL or OPENAI_BASE_URL) but \
              `model.name` is not: set MILLHAND_MODEL__NAME to the model to call, or remove the base URL to \
              answer without a model"
                 .to_owned(),
         )),
-        (None, Some(_)) => Err(ConfigError::Rule(
+        (None, Some(_)) if section == "model" => Err(ConfigError::Rule(
             "`model.name` is set but `model.base_url` is not: set MILLHAND_MODEL__BASE_URL or OPENAI_BASE_URL, \
              e.g. to https://api.openai.com/v1, or remove the name to answer without a model"
                 .to_owned(),
         )),
-        (Some(url), Some(_)) => base_url("model.base_url", url),
-        (None, None) => Ok(()),
+        _ => Err(ConfigError::Rule(format!(
+            "`{section}` needs both `base_url` and `name`: set them, or remove the section"
+        ))),
     }
 }
 
-fn limits(limits: &LimitsConfig) -> Result<(), ConfigError> {
+fn limits(section: &str, limits: &LimitsConfig) -> Result<(), ConfigError> {
     let most = LimitPolicy::MOST_PER_MINUTE;
     let all = [
         ("requests_per_minute", limits.requests_per_minute, most),
@@ -139,7 +149,7 @@ fn limits(limits: &LimitsConfig) -> Result<(), ConfigError> {
         all.into_iter().find(|(_, value, most)| value.is_some_and(|value| !(1..=*most).contains(&value)));
     match wrong {
         Some((key, _, most)) => Err(ConfigError::Rule(format!(
-            "`model.limits.{key}` is between 1 and {most}; leave it out where the provider has no such limit"
+            "`{section}.limits.{key}` is between 1 and {most}; leave it out where the provider has no such limit"
         ))),
         None => Ok(()),
     }

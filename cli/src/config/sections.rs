@@ -75,7 +75,7 @@ pub(crate) enum IndexKind {
     None,
 }
 
-/// The model that writes answers; without `base_url` and `name` answers are quotations.
+/// A pool: a model that writes answers. Without `[model] base_url` and `name` answers are quotations.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ModelConfig {
@@ -209,12 +209,15 @@ pub(crate) struct AgentConfig {
     pub(crate) description: Option<String>,
     /// Put before the question for the model.
     pub(crate) instructions: Option<String>,
+    /// The class of models that it asks, one of `[routes]`.
+    pub(crate) model: Option<String>,
 }
 
 impl AgentConfig {
     /// A new agent of this name.
     pub(crate) fn agent(&self, name: AgentName) -> Agent {
-        let mut agent = Agent { name, kind: AgentKind::Rag, description: String::new(), instructions: None };
+        let mut agent =
+            Agent { name, kind: AgentKind::Rag, description: String::new(), instructions: None, model: None };
         self.change(&mut agent);
         agent
     }
@@ -229,6 +232,9 @@ impl AgentConfig {
         }
         if self.instructions.is_some() {
             agent.instructions.clone_from(&self.instructions);
+        }
+        if self.model.is_some() {
+            agent.model.clone_from(&self.model);
         }
     }
 }

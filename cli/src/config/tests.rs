@@ -176,3 +176,58 @@ fn limits_are_read_from_file_and_environment_and_checked() {
     insta::assert_snapshot!(refusal("[model.limits]\nburst_seconds = 61\n", &[]), @"`model.limits.burst_seconds` is between 1 and 60; leave it out where the provider has no such limit");
     insta::assert_snapshot!(refusal("[model.limits]\ntokens = 1\n", &[]), @"unknown key `model.limits.tokens` in FOLDER/millhand.toml: known here are requests_per_minute, tokens_per_minute, input_tokens_per_minute, output_tokens_per_minute, concurrency, mode, burst_seconds");
 }
+
+/// Two pools beside `[model]`.
+const POOLS: &str = "[model]\nbase_url = \"http://a/v1\"\nname = \"m\"\n\
+    [models.spare]\nbase_url = \"http://b/v1\"\nname = \"m\"\n\
+    [models.canary]\nbase_url = \"http://a/v1\"\nname = \"m-2\"\n";
+
+fn refused_with_pools(more: &str) -> String {
+    refusal(&format!("{POOLS}{more}"), &[])
+}
+
+#[test]
+fn pools_and_classes_come_from_file_and_environment_with_keys_of_their_own() {
+    let file = format!(
+        "{POOLS}[models.spare.limits]\nconcurrency = 4\n[routes.smart]\npools = {{ default = 9, canary = 1 }}\n\
+         fallback = [\"spare\"]\non_unavailable = \"extractive\"\n[[routes.smart.rules]]\ntenants = [\"acme\"]\n\
+         pools = {{ spare = 1 }}\n[agents.rag]\nmodel = \"smart\"\n"
+    );
+    let variables =
+        [("MILLHAND_MODELS__SPARE__API_KEY", "sk-canary"), ("MILLHAND_ROUTES__SMART__POOLS__CANARY", "5")];
+    let loaded = with(&file, &variables).unwrap();
+    let config = &loaded.config;
+    let pools: Vec<_> = config.pools().map(|(name, _)| name).collect();
+    assert_eq!(pools, ["default", "canary", "spare"]);
+    let spare = &config.models["spare"];
+    assert_eq!(spare.api_key.as_ref().map(Secret::expose), Some("sk-canary"));
+    assert_eq!(spare.limits.as_ref().and_then(|limits| limits.concurrency), Some(4));
+    assert_eq!((spare.idle_timeout.as_secs(), spare.max_output_tokens), (20, 2048), "as [model] has them");
+    assert_eq!(config.routes["smart"].pools["canary"], 5);
+    assert_eq!(config.agents()[0].model.as_deref(), Some("smart"));
+    assert!(!format!("{loaded:?}").contains("sk-canary"));
+}
+
+#[test]
+fn what_is_named_and_not_there_stops_the_start() {
+    insta::assert_snapshot!(refused_with_pools("[routes.smart]\npools = { large = 1 }\n"), @"`routes.smart` names the pool `large`, but there is no `[models.large]`: add it; there are default, canary, spare");
+    insta::assert_snapshot!(refused_with_pools("[routes.smart]\npools = { spare = 1 }\nfallback = [\"x\"]\n"), @"`routes.smart` names the pool `x`, but there is no `[models.x]`: add it; there are default, canary, spare");
+    insta::assert_snapshot!(refused_with_pools("[agents.rag]\nmodel = \"smart\"\n"), @"`agents.rag.model` names the class `smart`, but there is no `[routes.smart]`: add it; there is none yet");
+    insta::assert_snapshot!(refusal("[models.b]\nbase_url = \"http://b\"\nname = \"m\"\n[routes.x]\npools = { default = 1 }\n", &[]), @"`routes.x` names the pool `default`, which is `[model]`: set its base_url and name");
+    insta::assert_snapshot!(refused_with_pools("[routes.smart]\npool = { spare = 1 }\n"), @"unknown key `routes.smart.pool` in FOLDER/millhand.toml: did you mean `routes.smart.pools`?");
+    insta::assert_snapshot!(refused_with_pools("[routes.smart]\npools = { spare = 1 }\non_unavailable = \"quit\"\n"), @"`routes.smart.on_unavailable` in FOLDER/millhand.toml: `quit` is none of wait, extractive, fail");
+}
+
+#[test]
+fn pools_and_classes_that_make_no_sense_are_refused() {
+    insta::assert_snapshot!(refused_with_pools("[models.\"Big One\"]\n"), @"`models.Big One`: such a name is 1-64 of a-z, 0-9 and single `_`, so that it can be part of MILLHAND_MODELS__NAME__…: choose another");
+    insta::assert_snapshot!(refused_with_pools("[models.half]\nname = \"m\"\n"), @"`models.half` needs both `base_url` and `name`: set them, or remove the section");
+    insta::assert_snapshot!(refused_with_pools("[models.default]\n"), @"`models.default` is another name of `[model]`: set its keys there");
+    insta::assert_snapshot!(refused_with_pools("[models.twin]\nbase_url = \"http://b/v1\"\nname = \"m\"\n"), @"the pools `spare` and `twin` are the same model of the same account, which has one quota: remove one of them and name the other in `[routes]`");
+    insta::assert_snapshot!(refused_with_pools("[models.spare.limits]\nconcurrency = 0\n"), @"`models.spare.limits.concurrency` is between 1 and 4294967295; leave it out where the provider has no such limit");
+    insta::assert_snapshot!(refused_with_pools("[routes.smart]\npools = { spare = 0 }\n"), @"`routes.smart.pools` gives no pool any weight: name one at least, e.g. pools = { default = 1 }");
+    insta::assert_snapshot!(refused_with_pools("[routes.smart]\npools = { spare = 2000000 }\n"), @"a weight of `routes.smart.pools` is above 1000000: weights are shares");
+    insta::assert_snapshot!(refused_with_pools("[routes.smart]\npools = { spare = 1 }\n[[routes.smart.rules]]\npools = { canary = 1 }\n"), @"a rule of `routes.smart.rules` names neither tenants nor lanes: say whom it is for, or move its pools to `routes.smart.pools`");
+    insta::assert_snapshot!(refused_with_pools("[routes.smart]\npools = { spare = 1 }\non_unavailable = \"extractive\"\n[agents.chat]\nmodel = \"smart\"\n"), @r#"the agent `chat` talks without documents, so its class `smart` cannot answer with quotations: set `routes.smart.on_unavailable` to "wait" or "fail", or give it another class"#);
+    insta::assert_snapshot!(refused_with_pools("[models.third]\napi_key = \"sk-1\"\n"), @"`models.third.api_key` stands in FOLDER/millhand.toml, but keys come from the environment only: remove it there and set MILLHAND_MODELS__THIRD__API_KEY");
+}

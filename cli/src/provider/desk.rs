@@ -159,6 +159,7 @@ fn refused_by(fault: &Fault) -> Option<Problem> {
     let retry_after = fault.retry_after.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     match fault.kind {
         Kind::RateLimited => Some(Problem::Storm { retry_after }),
+        Kind::InsufficientQuota => Some(Problem::NoCredit),
         Kind::Error => Some(Problem::Failed { status: fault.status.unwrap_or(500), retry_after }),
         _ => None,
     }

@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 use super::quota::{Dimension, Refusal, Shown};
 use super::settings::Dialect;
 
+const NO_CREDIT: &str = "You exceeded your current quota, please check your plan and billing details.";
+
 /// What a caller is refused with.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Problem {
@@ -18,6 +20,8 @@ pub(crate) enum Problem {
     Limited(Refusal),
     /// A rate limit on demand.
     Storm { retry_after: Option<Duration> },
+    /// The account is out of money, on demand.
+    NoCredit,
     /// An error on demand.
     Failed { status: u16, retry_after: Option<Duration> },
     /// The request itself is wrong.
@@ -27,7 +31,7 @@ pub(crate) enum Problem {
 impl Problem {
     pub(crate) fn status(&self) -> u16 {
         match self {
-            Self::Limited(_) | Self::Storm { .. } => 429,
+            Self::Limited(_) | Self::Storm { .. } | Self::NoCredit => 429,
             Self::Failed { status, .. } => *status,
             Self::Invalid(_) => 400,
         }
@@ -38,7 +42,7 @@ impl Problem {
             Self::Limited(Refusal::Later { wait, .. }) => Some(*wait),
             // When a call will end is not known.
             Self::Limited(Refusal::Busy { .. }) => Some(Duration::from_secs(1)),
-            Self::Limited(Refusal::Never { .. }) | Self::Invalid(_) => None,
+            Self::Limited(Refusal::Never { .. }) | Self::NoCredit | Self::Invalid(_) => None,
             Self::Storm { retry_after } | Self::Failed { retry_after, .. } => *retry_after,
         }
     }
@@ -61,6 +65,7 @@ impl Problem {
         let status = match (dialect, self.status()) {
             // Anthropic's own overload has a status of its own.
             (Dialect::Anthropic, 503) => 529,
+            (Dialect::Anthropic, _) if *self == Self::NoCredit => 400,
             (_, status) => status,
         };
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -106,6 +111,7 @@ impl Problem {
             Self::Storm { .. } => {
                 (format!("Rate limit reached for {model}."), "requests", "rate_limit_exceeded")
             }
+            Self::NoCredit => (NO_CREDIT.to_owned(), "insufficient_quota", "insufficient_quota"),
             Self::Failed { status, .. } => (
                 format!("The server had an error ({status}) while processing your request."),
                 "server_error",
@@ -129,12 +135,17 @@ impl Problem {
                 "Requests to the ChatCompletions_Create Operation have exceeded the rate limit of your current \
                  pricing tier. Please retry after {seconds} seconds."
             ),
+            Self::NoCredit => NO_CREDIT.to_owned(),
             Self::Failed { .. } => {
                 "The server had an error while processing your request. Sorry about that!".to_owned()
             }
             Self::Invalid(message) => message.clone(),
         };
-        json!({"error": {"code": self.status().to_string(), "message": message}})
+        let code = match self {
+            Self::NoCredit => "insufficient_quota".to_owned(),
+            problem => problem.status().to_string(),
+        };
+        json!({"error": {"code": code, "message": message}})
     }
 
     fn anthropic(&self) -> Value {
@@ -144,6 +155,9 @@ impl Problem {
             }
             Self::Limited(_) | Self::Storm { .. } => {
                 ("rate_limit_error", "This request would exceed your organization's rate limit.".to_owned())
+            }
+            Self::NoCredit => {
+                ("invalid_request_error", "Your credit balance is too low to access the API.".to_owned())
             }
             Self::Failed { status: 503 | 529, .. } => ("overloaded_error", "Overloaded".to_owned()),
             Self::Failed { .. } => ("api_error", "Internal server error".to_owned()),

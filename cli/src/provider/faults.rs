@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) enum Kind {
     /// 429, although there is room
     RateLimited,
+    /// The account is out of money
+    InsufficientQuota,
     /// 500, or another status
     Error,
     /// 200 with an error body

@@ -7,24 +7,33 @@ use millhand_common::adapters::local::LocalLimiter;
 use millhand_common::ports::{ChatModel, Embedder, RateLimiter};
 use millhand_worker::models::{Endpoint, OpenAiEmbedder, OpenAiModel, Timeouts};
 use millhand_worker::quota::Quota;
+use millhand_worker::routing::{DEFAULT, Pool, Routes};
 
 use super::shared;
-use crate::config::{Config, Secret, StoreKind};
+use crate::config::{Config, ModelConfig, Secret, StoreKind};
 
-/// The model that writes answers; `None` when answers are quotations.
-pub(super) fn chat(config: &Config) -> anyhow::Result<Option<Arc<dyn ChatModel>>> {
-    let model = &config.model;
+/// The models that write answers, and who is sent to which.
+pub(super) async fn routes(config: &Config) -> anyhow::Result<Routes> {
+    let mut pools = Vec::new();
+    for (name, model) in config.pools() {
+        let section = || if name == DEFAULT { "[model]".to_owned() } else { format!("[models.{name}]") };
+        let chat = chat(model).with_context(section)?;
+        let quota = quota(config, model).await.with_context(section)?;
+        pools.extend(chat.map(|chat| Pool::new(name, chat, quota)));
+    }
+    Ok(Routes::new(pools, config.routes.clone()))
+}
+
+fn chat(model: &ModelConfig) -> anyhow::Result<Option<Arc<dyn ChatModel>>> {
     let Some(endpoint) = endpoint(&model.base_url, &model.name, model.api_key.as_ref()) else {
         return Ok(None);
     };
     let timeouts = Timeouts { first_token: model.first_token_timeout, idle: model.idle_timeout };
-    let model = OpenAiModel::new(&endpoint, timeouts).context("[model]")?;
-    Ok(Some(Arc::new(model)))
+    Ok(Some(Arc::new(OpenAiModel::new(&endpoint, timeouts)?)))
 }
 
-/// What calls of that model may take; `None` when nothing limits them.
-pub(super) async fn quota(config: &Config) -> anyhow::Result<Option<Arc<Quota>>> {
-    let model = &config.model;
+/// What calls of a model may take; `None` when nothing limits them.
+async fn quota(config: &Config, model: &ModelConfig) -> anyhow::Result<Option<Arc<Quota>>> {
     let (Some(limits), Some(url), Some(name)) = (&model.limits, &model.base_url, &model.name) else {
         return Ok(None);
     };

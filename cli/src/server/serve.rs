@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use millhand_api::Drain;
+use millhand_worker::routing::Routes;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -94,7 +96,7 @@ async fn run(role: Role, mut config: Config, folder: Option<DataFolder>) -> anyh
         config.worker.own_index = config.index.kind == Some(IndexKind::Embedded);
         alone::check(&*parts.store, config.worker.own_index).await?;
     }
-    let quota = if role.works() { models::quota(&config).await? } else { None };
+    let routes = Arc::new(if role.works() { models::routes(&config).await? } else { Routes::default() });
     let api_listener = match role.serves() {
         true => Some(addresses::bind("--listen", config.api.listen).await?),
         false => None,
@@ -103,7 +105,7 @@ async fn run(role: Role, mut config: Config, folder: Option<DataFolder>) -> anyh
     let api_address = api_listener.as_ref().map(TcpListener::local_addr).transpose()?;
     let admin_address = admin_listener.local_addr()?;
 
-    let server = Server { config, parts, embedder, quota, drain: Drain::default(), stop: Stop::new() };
+    let server = Server { config, parts, embedder, routes, drain: Drain::default(), stop: Stop::new() };
     let mut tasks = JoinSet::new();
     server.start_rest(&mut tasks, admin_listener, recorder);
     if role.works() {

@@ -29,7 +29,7 @@ pub(super) async fn limiter(
 ) -> anyhow::Result<Arc<dyn RateLimiter>> {
     let options = LimiterOptions { pool: pool.to_owned(), ..LimiterOptions::default() };
     let url = address(config.store.url.as_ref());
-    Ok(Arc::new(RedisLimiter::open(url, options, policy).await.context("[model.limits]")?))
+    Ok(Arc::new(RedisLimiter::open(url, options, policy).await.context("its limits")?))
 }
 
 pub(super) async fn rabbitmq(config: &Config) -> anyhow::Result<Arc<dyn Broker>> {

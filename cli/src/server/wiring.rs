@@ -6,15 +6,15 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use millhand_api::{AdminState, ApiState, Backup, Drain, serve, serve_admin};
 use millhand_common::ports::Embedder;
 use millhand_worker::pipeline::AnswerDeps;
-use millhand_worker::quota::Quota;
+use millhand_worker::routing::Routes;
 use millhand_worker::{Worker, housekeeping};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
+use super::metrics;
 use super::parts::Parts;
 use super::pipelines::Pipelines;
 use super::stop::{Stop, Task};
-use super::{metrics, models};
 use crate::config::Config;
 
 /// Everything that the tasks are made of.
@@ -22,8 +22,8 @@ pub(super) struct Server {
     pub(super) config: Config,
     pub(super) parts: Parts,
     pub(super) embedder: Option<Arc<dyn Embedder>>,
-    /// Of workers only.
-    pub(super) quota: Option<Arc<Quota>>,
+    /// Of workers only; empty else.
+    pub(super) routes: Arc<Routes>,
     pub(super) drain: Drain,
     pub(super) stop: Stop,
 }
@@ -91,8 +91,7 @@ impl Server {
             jobs: Some(parts.reader.clone()),
             documents: parts.documents.clone(),
             index: parts.index.clone(),
-            model: models::chat(&self.config)?,
-            quota: self.quota.clone(),
+            routes: Arc::clone(&self.routes),
             embedder: self.embedder.clone(),
             agents: self.config.agents().into_iter().map(|agent| (agent.name.clone(), agent)).collect(),
             call_timeout: AnswerDeps::CALL_TIMEOUT,
@@ -101,7 +100,7 @@ impl Server {
         let config = self.config.worker.clone();
         let (store, broker, documents) = (parts.store.clone(), parts.broker.clone(), parts.documents.clone());
         let worker = Worker::new(store, broker, documents, Arc::new(pipelines), config);
-        Ok(worker.with_quota(self.quota.clone()))
+        Ok(worker.with_quotas(self.routes.gates(&self.config.agents())))
     }
 
     fn api_state(&self) -> ApiState {
@@ -115,7 +114,7 @@ impl Server {
             index: parts.index.clone(),
             embedder: self.embedder.clone(),
             agents: self.config.agents(),
-            model_configured: self.config.model.name.is_some(),
+            model_configured: self.config.has_default_model(),
             config: self.config.api.clone(),
             drain: self.drain.clone(),
         }

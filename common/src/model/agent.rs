@@ -25,6 +25,9 @@ pub struct Agent {
     /// Put before the question for the model; the built-in text when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instructions: Option<String>,
+    /// The class of models that it asks; absent, the one that needs no configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
 }
 
 impl Agent {
@@ -36,6 +39,7 @@ impl Agent {
             kind,
             description: description.to_owned(),
             instructions: None,
+            model: None,
         };
         vec![
             agent(AgentName::rag(), AgentKind::Rag, "Answers from your documents, with citations."),

@@ -177,4 +177,6 @@ pub enum WaitReason {
     /// The job before it in its conversation is open.
     Conversation,
     Tenant,
+    /// No model that may answer it can be asked now.
+    Model,
 }

@@ -101,6 +101,9 @@ pub enum ModelError {
     /// The provider's own limit; `retry_after` as it said.
     #[error("model refused for its rate limit")]
     RateLimited { retry_after: Option<Duration>, limits: Box<LimitFacts> },
+    /// The provider takes no more calls for now, whoever makes them; `retry_after` as it said.
+    #[error("model has no capacity now")]
+    Overloaded { retry_after: Option<Duration> },
     #[error("model is unavailable: {0}")]
     Unavailable(String),
     /// No first token, no next token, or the deadline.
@@ -109,21 +112,16 @@ pub enum ModelError {
     /// What came is not what the protocol says, or ended early.
     #[error("model sent an answer that makes no sense: {0}")]
     Malformed(String),
+    /// The account takes no calls until somebody pays or raises its limit.
+    #[error("model's account has no credit: {0}")]
+    NoCredit(String),
+    /// More than the model, or its rate limit, can ever take in one call.
+    #[error("the request is too large for the model: {0}")]
+    TooLarge(String),
     /// The request itself is refused; sending it again changes nothing.
     #[error("model refused the request: {0}")]
     Rejected(String),
     /// Key missing or not accepted.
     #[error("model refused the key")]
     Unauthorized,
-}
-
-impl ModelError {
-    /// Whether the same call may succeed later.
-    #[must_use]
-    pub fn is_transient(&self) -> bool {
-        match self {
-            Self::RateLimited { .. } | Self::Unavailable(_) | Self::TimedOut | Self::Malformed(_) => true,
-            Self::Rejected(_) | Self::Unauthorized => false,
-        }
-    }
 }

@@ -39,11 +39,11 @@ pub(super) async fn prepare(
         && let Err(err) = embed(embedder.as_ref(), &title, &mut entries, attempt.deadline()).await
     {
         return match err {
-            ModelError::Rejected(_) => Ok(Err(err.to_string())),
-            ModelError::Unauthorized => {
+            ModelError::Rejected(_) | ModelError::TooLarge(_) => Ok(Err(err.to_string())),
+            ModelError::Unauthorized | ModelError::NoCredit(_) => {
                 Err(Failure::Fatal(JobError::new("embedder_failed", err.to_string(), false)))
             }
-            ModelError::RateLimited { retry_after, .. } => {
+            ModelError::RateLimited { retry_after, .. } | ModelError::Overloaded { retry_after } => {
                 let error = JobError::new("embedder_unavailable", err.to_string(), true);
                 Err(Failure::Retry { error, after: retry_after })
             }

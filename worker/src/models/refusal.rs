@@ -57,16 +57,17 @@ pub(super) fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> M
     let said = describe(&format!("HTTP {}", status.as_u16()), error.message());
     let retry_after = retry_after(headers).or_else(|| wait_in_words(error.message()));
     let should_retry = headers.get("x-should-retry").and_then(|value| value.to_str().ok());
-    let limited =
-        || ModelError::RateLimited { retry_after, limits: Box::new(limits(headers, Timestamp::now())) };
     match status.as_u16() {
-        401 | 403 => ModelError::Unauthorized,
-        429 if never_fits(&error) => ModelError::Rejected(said),
+        402 => ModelError::NoCredit(said),
+        _ if no_credit(&error) => ModelError::NoCredit(said),
+        _ if never_fits(&error) => ModelError::TooLarge(said),
+        // What the provider says of its own answer goes before what the status usually means.
         _ if should_retry == Some("false") => ModelError::Rejected(said),
-        429 => limited(),
-        503 | 529 if retry_after.is_some() => limited(),
+        429 => ModelError::RateLimited { retry_after, limits: Box::new(limits(headers, Timestamp::now())) },
+        503 | 529 => ModelError::Overloaded { retry_after },
         408 | 409 | 500.. => ModelError::Unavailable(said),
         _ if should_retry == Some("true") => ModelError::Unavailable(said),
+        401 | 403 => ModelError::Unauthorized,
         300..=399 => ModelError::Rejected(format!("{said}: it redirects; set base_url to where it leads")),
         _ => ModelError::Rejected(said),
     }
@@ -75,8 +76,14 @@ pub(super) fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> M
 /// The error that an error object inside a 200 is.
 pub(super) fn error_in_answer(error: &ErrorObject) -> ModelError {
     let said = describe("error in the answer", error.message());
-    if never_fits(error) || error.says("invalid_request") || error.says("context_length") {
+    if no_credit(error) {
+        ModelError::NoCredit(said)
+    } else if never_fits(error) {
+        ModelError::TooLarge(said)
+    } else if error.says("invalid_request") {
         ModelError::Rejected(said)
+    } else if error.says("overloaded") {
+        ModelError::Overloaded { retry_after: wait_in_words(error.message()) }
     } else if error.says("rate_limit") {
         ModelError::RateLimited { retry_after: wait_in_words(error.message()), limits: Box::default() }
     } else if error.says("invalid_api_key") || error.says("authentication") {
@@ -92,10 +99,15 @@ fn describe(what: &str, message: &str) -> String {
     if message.is_empty() { what.to_owned() } else { format!("{what}: {message}") }
 }
 
-/// A refusal that looks like a rate limit and that no waiting lifts: money is out, or one request
-/// asks for more than the whole limit.
+/// A refusal that looks like a rate limit and that no waiting lifts: money is out.
+fn no_credit(error: &ErrorObject) -> bool {
+    ["insufficient_quota", "insufficient_balance", "billing"].iter().any(|word| error.says(word))
+        || error.message().contains("credit balance is too low")
+}
+
+/// One request asks for more than the model reads, or than the whole limit.
 fn never_fits(error: &ErrorObject) -> bool {
-    error.says("insufficient_quota") || error.says("billing") || {
+    error.says("context_length") || {
         let message = error.message();
         let limit = number_after(message, "Limit ");
         let requested = number_after(message, "Requested ");
@@ -175,10 +187,18 @@ mod tests {
             refusal(StatusCode::from_u16(status).unwrap(), &headers(pairs), body.as_bytes())
         };
         let quota = r#"{"error":{"message":"You exceeded your quota","code":"insufficient_quota"}}"#;
-        assert!(matches!(refused(429, &[], quota), ModelError::Rejected(_)));
+        assert!(matches!(refused(429, &[], quota), ModelError::NoCredit(_)));
+        let unpaid = r#"{"error":{"message":"Pay first","type":"billing_hard_limit_reached"}}"#;
+        assert!(matches!(refused(400, &[], unpaid), ModelError::NoCredit(_)));
+        assert!(matches!(refused(402, &[], ""), ModelError::NoCredit(_)));
+        let broke =
+            r#"{"error":{"message":"Your credit balance is too low","type":"invalid_request_error"}}"#;
+        assert!(matches!(refused(400, &[], broke), ModelError::NoCredit(_)));
         let too_big =
             r#"{"error":{"message":"Limit 7000, Used 0, Requested 7895. Please try again in 7.67s"}}"#;
-        assert!(matches!(refused(429, &[], too_big), ModelError::Rejected(_)));
+        assert!(matches!(refused(429, &[], too_big), ModelError::TooLarge(_)));
+        let too_long = r#"{"error":{"message":"reads 8192 tokens","code":"context_length_exceeded"}}"#;
+        assert!(matches!(refused(400, &[], too_long), ModelError::TooLarge(_)));
         let busy = r#"{"error":{"message":"Limit 7000, Used 6900, Requested 200. Please try again in 2s"}}"#;
         assert!(matches!(
             refused(429, &[], busy),
@@ -186,11 +206,24 @@ mod tests {
         ));
         assert!(matches!(refused(401, &[], "no"), ModelError::Unauthorized));
         assert!(matches!(refused(502, &[], "<html>"), ModelError::Unavailable(_)));
-        assert!(matches!(refused(503, &[("retry-after", "1")], ""), ModelError::RateLimited { .. }));
+        assert!(matches!(
+            refused(503, &[("retry-after", "1")], ""),
+            ModelError::Overloaded { retry_after: Some(wait) } if wait == Duration::from_secs(1)
+        ));
+        assert!(matches!(refused(529, &[], ""), ModelError::Overloaded { retry_after: None }));
+        for permanent in [400, 404, 413, 422] {
+            assert!(matches!(refused(permanent, &[], ""), ModelError::Rejected(_)), "{permanent}");
+        }
+        for passing in [408, 409, 500, 504] {
+            assert!(matches!(refused(passing, &[], ""), ModelError::Unavailable(_)), "{passing}");
+        }
         assert!(
             matches!(refused(404, &[], r#"{"error":"no such model"}"#), ModelError::Rejected(said) if said.contains("no such model"))
         );
         assert!(matches!(refused(500, &[("x-should-retry", "false")], ""), ModelError::Rejected(_)));
+        assert!(matches!(refused(429, &[("x-should-retry", "false")], busy), ModelError::Rejected(_)));
+        assert!(matches!(refused(403, &[("x-should-retry", "true")], ""), ModelError::Unavailable(_)));
+        assert!(matches!(refused(429, &[("x-should-retry", "true")], too_big), ModelError::TooLarge(_)));
         assert!(matches!(refused(307, &[], ""), ModelError::Rejected(_)));
     }
 }

@@ -12,6 +12,8 @@ use crate::attempt::Failure;
 
 /// Closest passages named when there is no answer.
 const CLOSEST: usize = 3;
+/// The model of answers that are made without one because none could be asked.
+pub(crate) const QUOTATIONS: &str = "extractive";
 
 /// Nothing was found, or there was nothing to search.
 pub(crate) async fn nothing_found(
@@ -52,7 +54,6 @@ pub(crate) async fn quotations(
 pub(crate) async fn grounded(
     speaker: &mut Speaker<'_>,
     voice: Voice,
-    model: &str,
     reply: Reply,
 ) -> Result<Terminal, Failure> {
     let blank = speaker.text.trim().is_empty();
@@ -64,21 +65,16 @@ pub(crate) async fn grounded(
         speaker.say(&format!("\n\n{}", voice.unsupported())).await?;
     }
     let terminal = completed(speaker, answered);
-    finish(speaker, model, reply, terminal).await
+    finish(speaker, reply, terminal).await
 }
 
 /// A model's answer without documents.
-pub(crate) async fn talk(speaker: &mut Speaker<'_>, model: &str, reply: Reply) -> Result<Terminal, Failure> {
+pub(crate) async fn talk(speaker: &mut Speaker<'_>, reply: Reply) -> Result<Terminal, Failure> {
     let terminal = completed(speaker, true);
-    finish(speaker, model, reply, terminal).await
+    finish(speaker, reply, terminal).await
 }
 
-async fn finish(
-    speaker: &Speaker<'_>,
-    model: &str,
-    reply: Reply,
-    mut terminal: Terminal,
-) -> Result<Terminal, Failure> {
+async fn finish(speaker: &Speaker<'_>, reply: Reply, mut terminal: Terminal) -> Result<Terminal, Failure> {
     if let Some(usage) = reply.usage {
         speaker.attempt.emit(EventBody::UsageUpdated(usage)).await?;
     }
@@ -92,7 +88,7 @@ async fn finish(
         terminal.reason = Some(reason.to_owned());
     }
     terminal.usage = reply.usage;
-    terminal.model = Some(model.to_owned());
+    terminal.model = Some(reply.model);
     terminal.calls = reply.calls;
     Ok(terminal)
 }

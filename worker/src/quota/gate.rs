@@ -55,7 +55,19 @@ impl Drop for Pull {
     }
 }
 
-/// Runs what was pulled, counted.
+/// Returns when it is worth to pull a job: one of the pools would admit a call soon. The answer is its
+/// place in `quotas`, for [`pulled`]; `None` when there is nothing to wait for. Cancel-safe.
+pub(crate) async fn opened(quotas: &[Arc<Quota>]) -> Option<usize> {
+    if quotas.is_empty() {
+        return None;
+    }
+    // The first that is ready may take turns with the others: each counts its own room.
+    let gates = quotas.iter().map(|quota| Box::pin(quota.gate.opened(&*quota.limiter)));
+    let ((), at, _) = futures::future::select_all(gates).await;
+    Some(at)
+}
+
+/// Runs what was pulled, counted with the pool that had room for it. Its job may ask another one.
 pub(crate) async fn pulled(quota: Option<Arc<Quota>>, work: impl Future<Output = ()>) {
     match quota {
         Some(quota) => PULL.scope(quota.gate.pulled(), work).await,
@@ -73,8 +85,15 @@ impl Gate {
     /// The job of this task has asked for quota.
     pub(super) fn decided(&self) {
         // A job that was not pulled through here does not count.
-        let _ = PULL.try_with(|pull| pull.decided.store(true, Ordering::Relaxed));
-        self.wake();
+        let pulled_here = PULL.try_with(|pull| {
+            pull.decided.store(true, Ordering::Relaxed);
+            // It may have been pulled for the sake of another pool.
+            pull.gate.wake();
+            std::ptr::eq(&*pull.gate, self)
+        });
+        if !pulled_here.unwrap_or(false) {
+            self.wake();
+        }
     }
 
     /// A forecast that saw no room may be out of date.

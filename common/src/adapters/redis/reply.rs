@@ -123,12 +123,13 @@ pub(super) fn wait_word(reason: WaitReason) -> &'static str {
         WaitReason::Drain => "drain",
         WaitReason::Conversation => "conversation",
         WaitReason::Tenant => "tenant",
+        WaitReason::Model => "model",
     }
 }
 
 fn wait_reason(word: &str) -> Option<WaitReason> {
-    use WaitReason::{Conversation, Drain, Quota, Retry, Scheduled, Tenant};
-    [Scheduled, Quota, Retry, Drain, Conversation, Tenant]
+    use WaitReason::{Conversation, Drain, Model, Quota, Retry, Scheduled, Tenant};
+    [Scheduled, Quota, Retry, Drain, Conversation, Tenant, Model]
         .into_iter()
         .find(|reason| wait_word(*reason) == word)
 }
