@@ -19,8 +19,8 @@ use serde::Deserialize;
 pub(crate) use load::{Loaded, load};
 pub(crate) use report::{answers, jobs, report, search};
 pub(crate) use sections::{
-    AgentConfig, BrokerConfig, BrokerKind, EmbedderConfig, IndexConfig, IndexKind, LimitsConfig, LimitsMode,
-    ModelConfig, RetentionConfig, Secret, StoreConfig, StoreKind,
+    AgentConfig, BrokerConfig, BrokerKind, CacheConfig, EmbedderConfig, IndexConfig, IndexKind, LimitsConfig,
+    LimitsMode, ModelConfig, RetentionConfig, Secret, StoreConfig, StoreKind,
 };
 
 /// Everything that can be configured.
@@ -38,6 +38,7 @@ pub(crate) struct Config {
     pub(crate) models: BTreeMap<String, ModelConfig>,
     /// Which pools answer for which class.
     pub(crate) routes: BTreeMap<String, Class>,
+    pub(crate) cache: CacheConfig,
     pub(crate) embedder: EmbedderConfig,
     pub(crate) retention: RetentionConfig,
     pub(crate) agents: BTreeMap<AgentName, AgentConfig>,
@@ -65,6 +66,14 @@ impl Config {
             }
         }
         agents
+    }
+
+    /// Names of agents whose answers are kept and given again.
+    pub(crate) fn agents_with_cache(&self) -> Vec<AgentName> {
+        if !self.cache.enabled || self.model.name.is_none() {
+            return Vec::new();
+        }
+        self.agents().into_iter().filter(Agent::shares_answers).map(|agent| agent.name).collect()
     }
 }
 

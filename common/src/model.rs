@@ -16,7 +16,7 @@ mod name;
 mod submit;
 mod time;
 
-pub use agent::{Agent, AgentKind};
+pub use agent::{Agent, AgentKind, Sampling};
 pub use citation::{Citation, Passage, PassageRef, Span};
 pub use document::{CanonicalText, Document, Heading, Origin, OriginPart, PassageSpan};
 pub use event::{Event, EventBody, StepKind, TerminalData, WaitReason};

@@ -1,6 +1,7 @@
 //! One trait per outside system. Each method says what is true when it returns, and whether its
 //! future may be dropped.
 
+mod answers;
 mod broker;
 mod conversations;
 mod documents;
@@ -10,6 +11,7 @@ mod models;
 mod reader;
 mod store;
 
+pub use answers::{AnswerCache, AnswerKey, Asked};
 pub use broker::{AckAfter, Broker, BrokerError, Delivery, Settle};
 pub use conversations::{Conversation, Conversations, StoredMessage};
 pub use documents::{DocumentLookup, Documents, DocumentsError, NewDocument, Write, Writer};

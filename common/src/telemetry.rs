@@ -54,6 +54,8 @@ signals! {
     describe_counter LIMITER_YIELDS = "millhand_limiter_yields_total", Count, "Jobs given back for want of model quota. Label `reason`.";
     describe_counter LIMITER_REFUSALS = "millhand_limiter_refusals_total", Count, "429 answers of the provider though the limiter had granted. Should be 0.";
     describe_counter LIMITER_STALE = "millhand_limiter_stale_grants_total", Count, "Grants that came too late to be sent, and were given back.";
+    describe_counter CACHE_RESULTS = "millhand_cache_results_total", Count, "Model calls of deterministic agents: kept answer (`hit`), answer of a call that was under way (`flight`), call made (`miss`), call made without the cache (`away`). Label `result`.";
+    describe_counter CACHE_SAVED = "millhand_cache_saved_tokens_total", Count, "Tokens of answers that were given again without a call, as they were counted then. Label `direction`.";
     describe_counter DOCUMENTS_INGESTED = "millhand_worker_documents_ingested_total", Count, "Documents ingested. Label `outcome`.";
     describe_histogram STORE_COMMIT = "millhand_store_commit_time_seconds", Seconds, "Time of one group commit, sync included.";
     describe_histogram STORE_BATCH = "millhand_store_commit_operations_count", Count, "Store operations in one group commit.";

@@ -1,5 +1,6 @@
 //! The Redis store on a real server, and on a real cluster.
 
+mod answers;
 mod cluster;
 mod credentials;
 mod failover;

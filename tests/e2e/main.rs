@@ -4,6 +4,7 @@
 
 mod accepted;
 mod backup;
+mod cache;
 mod cluster;
 mod cluster_script;
 mod compose;

@@ -1,6 +1,7 @@
 //! Queue in, answer out: takes jobs as slots allow, runs their pipeline, journals every step.
 
 pub mod attempt;
+pub mod cache;
 mod consumer;
 pub mod housekeeping;
 pub mod ingest;

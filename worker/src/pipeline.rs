@@ -25,6 +25,7 @@ use millhand_common::ports::{Conversations, Documents, Embedder, Index, JobReade
 use crate::attempt::{Attempt, Failure};
 use crate::routing::Routes;
 use generate::Made;
+use crate::cache::Cache;
 use phrases::Voice;
 use speaker::Speaker;
 
@@ -37,6 +38,8 @@ pub struct AnswerDeps {
     pub index: Option<Arc<dyn Index>>,
     /// Without a model, `rag` answers with quotations and `chat` cannot answer.
     pub routes: Arc<Routes>,
+    /// Answers of deterministic agents that are given again; without it every call is made.
+    pub cache: Option<Arc<Cache>>,
     pub embedder: Option<Arc<dyn Embedder>>,
     pub agents: HashMap<AgentName, Agent>,
     /// Longest time of one model call, its stream included; the job's deadline cuts it further.

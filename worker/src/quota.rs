@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::attempt::Attempt;
 use gate::Gate;
-pub(crate) use gate::{opened, pulled};
+pub(crate) use gate::{needs_none, opened, pulled};
 use settler::{Settler, Task};
 
 /// A job keeps its slot this long for quota that is on its way: giving it back and taking it again is not

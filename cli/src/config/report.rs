@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use millhand_worker::routing::Class;
+use millhand_common::model::AgentName;
 use serde_json::json;
 
 use super::{BrokerKind, Config, IndexKind, LimitsMode, Loaded, ModelConfig, StoreKind, load};
@@ -24,6 +25,7 @@ pub(crate) fn report(file: Option<&Path>, json: bool) -> anyhow::Result<()> {
             "limits": limits(&loaded.config, &loaded.config.model),
             "models": models(&loaded.config),
             "routes": routes(&loaded.config),
+            "cache": cache(&loaded.config),
             "agents": agents,
         }));
     }
@@ -46,6 +48,7 @@ fn render(loaded: &Loaded) -> String {
         let _ = writeln!(text, "Class {name}: {route}");
     }
     text.push('\n');
+    let _ = writeln!(text, "Cache:   {}\n", cache(&loaded.config));
     if loaded.set.is_empty() {
         text.push_str("Every key has its default.\n");
     } else {
@@ -129,6 +132,21 @@ fn limits(config: &Config, model: &ModelConfig) -> String {
         StoreKind::Redis => "all workers together",
     };
     format!("{}; {mode}, {workers}", all.join(", "))
+}
+
+/// Whose answers are given again, as people are told.
+fn cache(config: &Config) -> String {
+    let agents = config.agents_with_cache();
+    if agents.is_empty() {
+        return "every model call is made".to_owned();
+    }
+    let names: Vec<&str> = agents.iter().map(AgentName::as_str).collect();
+    let place = match config.store.kind {
+        StoreKind::Embedded => "in this process",
+        StoreKind::Redis => "in Redis",
+    };
+    let ttl = humantime::format_duration(config.cache.ttl);
+    format!("answers of {} are given again for {ttl}, {place}", names.join(", "))
 }
 
 /// Where jobs are kept and queued, as people are told.

@@ -2,8 +2,13 @@
 
 mod routes;
 
+use std::time::Duration;
+
 use super::load::Setting;
-use super::{BrokerConfig, BrokerKind, Config, ConfigError, IndexKind, LimitsConfig, ModelConfig, StoreKind};
+use super::{
+    AgentConfig, BrokerConfig, BrokerKind, CacheConfig, Config, ConfigError, IndexKind, LimitsConfig,
+    ModelConfig, StoreKind,
+};
 use millhand_common::ports::LimitPolicy;
 
 /// Refuses what this version cannot serve and what contradicts itself.
@@ -17,6 +22,10 @@ pub(super) fn check(config: &Config, set: &[Setting]) -> Result<(), ConfigError>
         model(&format!("models.{name}"), pool)?;
     }
     routes::check(config)?;
+    cache(&config.cache)?;
+    for (name, config) in &config.agents {
+        agent(name.as_str(), config)?;
+    }
     embedder(config)
 }
 
@@ -153,6 +162,32 @@ fn limits(section: &str, limits: &LimitsConfig) -> Result<(), ConfigError> {
         ))),
         None => Ok(()),
     }
+}
+
+fn cache(cache: &CacheConfig) -> Result<(), ConfigError> {
+    const LONGEST: Duration = Duration::from_secs(7 * 86_400);
+    if (Duration::from_secs(1)..=LONGEST).contains(&cache.ttl) {
+        return Ok(());
+    }
+    Err(ConfigError::Rule(
+        "`cache.ttl` is between 1 second and 7 days, e.g. \"1h\"; to make every call set `cache.enabled = false`"
+            .to_owned(),
+    ))
+}
+
+fn agent(name: &str, agent: &AgentConfig) -> Result<(), ConfigError> {
+    if agent.temperature.is_some_and(|temperature| !(0.0..=2.0).contains(&temperature)) {
+        return Err(ConfigError::Rule(format!(
+            "`agents.{name}.temperature` is between 0 and 2; leave it out to have the model's own"
+        )));
+    }
+    if agent.cache == Some(true) && agent.temperature != Some(0.0) {
+        return Err(ConfigError::Rule(format!(
+            "`agents.{name}.cache` is true, but only answers at temperature 0 are kept: set \
+             `agents.{name}.temperature = 0`, or remove `cache`"
+        )));
+    }
+    Ok(())
 }
 
 fn embedder(config: &Config) -> Result<(), ConfigError> {

@@ -171,6 +171,23 @@ impl LimitsConfig {
     }
 }
 
+/// Answers of agents with `temperature = 0`, kept for who asks the same.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct CacheConfig {
+    /// `false`: every call is made.
+    pub(crate) enabled: bool,
+    /// How long an answer is given again.
+    #[serde(with = "humantime_serde")]
+    pub(crate) ttl: Duration,
+}
+
+impl Default for CacheConfig {
+    fn default() -> Self {
+        Self { enabled: true, ttl: Duration::from_secs(3600) }
+    }
+}
+
 /// The model that turns passages into vectors; without it search goes by words only.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -211,13 +228,17 @@ pub(crate) struct AgentConfig {
     pub(crate) instructions: Option<String>,
     /// The class of models that it asks, one of `[routes]`.
     pub(crate) model: Option<String>,
+    /// 0 to 2, as the model is told; at 0 the same question gets the same answer, which may be kept.
+    pub(crate) temperature: Option<f64>,
+    pub(crate) seed: Option<i64>,
+    /// `false`: every call is made, at `temperature = 0` too.
+    pub(crate) cache: Option<bool>,
 }
 
 impl AgentConfig {
     /// A new agent of this name.
     pub(crate) fn agent(&self, name: AgentName) -> Agent {
-        let mut agent =
-            Agent { name, kind: AgentKind::Rag, description: String::new(), instructions: None, model: None };
+        let mut agent = Agent::new(name, AgentKind::Rag);
         self.change(&mut agent);
         agent
     }
@@ -236,6 +257,9 @@ impl AgentConfig {
         if self.model.is_some() {
             agent.model.clone_from(&self.model);
         }
+        agent.sampling.temperature = self.temperature.or(agent.sampling.temperature);
+        agent.sampling.seed = self.seed.or(agent.sampling.seed);
+        agent.cache = self.cache.unwrap_or(agent.cache);
     }
 }
 

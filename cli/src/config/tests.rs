@@ -152,6 +152,31 @@ fn agents_are_added_to_and_change_the_built_in_ones() {
 }
 
 #[test]
+fn agents_are_deterministic_when_they_say_so_and_their_answers_are_kept_unless_they_say_not() {
+    let model = [("MILLHAND_MODEL__NAME", "m"), ("OPENAI_BASE_URL", "http://x/v1")];
+    let file = "[cache]\nttl = \"5m\"\n[agents.rag]\ntemperature = 0\nseed = -7\n[agents.fresh]\ntemperature = 0.0\n\
+                cache = false\n[agents.bold]\ntemperature = 1.5\n";
+    let config = with(file, &model).unwrap().config;
+    let agents = config.agents();
+    let rag = &agents[0];
+    assert_eq!((rag.sampling.temperature, rag.sampling.seed), (Some(0.0), Some(-7)));
+    assert_eq!(config.agents_with_cache(), [AgentName::rag()]);
+    assert_eq!(config.cache.ttl.as_secs(), 300);
+    let from_environment = ("MILLHAND_AGENTS__CHAT__TEMPERATURE", "0");
+    let config = with("", &[model[0], model[1], from_environment]).unwrap().config;
+    assert_eq!(config.agents_with_cache(), [AgentName::chat()]);
+    let off =
+        with(&format!("{file}[agents.chat]\n"), &[model[0], model[1], ("MILLHAND_CACHE__ENABLED", "false")]);
+    assert_eq!(off.unwrap().config.agents_with_cache(), []);
+    assert_eq!(with("", &model).unwrap().config.agents_with_cache(), [], "by default the model samples");
+
+    insta::assert_snapshot!(refusal("[agents.rag]\ntemperature = 2.1\n", &[]), @"`agents.rag.temperature` is between 0 and 2; leave it out to have the model's own");
+    insta::assert_snapshot!(refusal("[agents.rag]\ncache = true\n", &[]), @"`agents.rag.cache` is true, but only answers at temperature 0 are kept: set `agents.rag.temperature = 0`, or remove `cache`");
+    insta::assert_snapshot!(refusal("[cache]\nttl = \"0s\"\n", &[]), @r#"`cache.ttl` is between 1 second and 7 days, e.g. "1h"; to make every call set `cache.enabled = false`"#);
+    assert!(refusal("[agents.rag]\ntemperature = nan\n", &[]).contains("between 0 and 2"));
+}
+
+#[test]
 fn a_file_that_is_not_there_is_named() {
     let err = load(Some(&PathBuf::from("/nowhere/m.toml")), []).unwrap_err();
     insta::assert_snapshot!(err, @"cannot read the configuration file /nowhere/m.toml");

@@ -3,14 +3,18 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use millhand_common::adapters::local::LocalLimiter;
-use millhand_common::ports::{ChatModel, Embedder, RateLimiter};
+use millhand_common::adapters::local::{LocalAnswers, LocalLimiter};
+use millhand_common::ports::{AnswerCache, ChatModel, Embedder, RateLimiter};
+use millhand_worker::cache::Cache;
 use millhand_worker::models::{Endpoint, OpenAiEmbedder, OpenAiModel, Timeouts};
 use millhand_worker::quota::Quota;
 use millhand_worker::routing::{DEFAULT, Pool, Routes};
 
 use super::shared;
 use crate::config::{Config, ModelConfig, Secret, StoreKind};
+
+/// What answers may take in the memory of one process: some ten thousand of the usual length.
+const ANSWERS_BYTES: usize = 32 << 20;
 
 /// The models that write answers, and who is sent to which.
 pub(super) async fn routes(config: &Config) -> anyhow::Result<Routes> {
@@ -48,6 +52,18 @@ async fn quota(config: &Config, model: &ModelConfig) -> anyhow::Result<Option<Ar
         }
     };
     Ok(Some(Quota::new(limiter, policy, model.max_output_tokens)))
+}
+
+/// Answers that are given again; `None` when every call is made.
+pub(super) async fn cache(config: &Config) -> anyhow::Result<Option<Arc<Cache>>> {
+    if config.agents_with_cache().is_empty() {
+        return Ok(None);
+    }
+    let answers: Arc<dyn AnswerCache> = match config.store.kind {
+        StoreKind::Embedded => Arc::new(LocalAnswers::new(ANSWERS_BYTES)),
+        StoreKind::Redis => shared::answers(config).await?,
+    };
+    Ok(Some(Cache::new(answers, config.cache.ttl)))
 }
 
 /// The model that makes vectors; `None` when search goes by words.

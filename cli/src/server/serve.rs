@@ -97,6 +97,7 @@ async fn run(role: Role, mut config: Config, folder: Option<DataFolder>) -> anyh
         alone::check(&*parts.store, config.worker.own_index).await?;
     }
     let routes = Arc::new(if role.works() { models::routes(&config).await? } else { Routes::default() });
+    let cache = if role.works() { models::cache(&config).await? } else { None };
     let api_listener = match role.serves() {
         true => Some(addresses::bind("--listen", config.api.listen).await?),
         false => None,
@@ -105,7 +106,8 @@ async fn run(role: Role, mut config: Config, folder: Option<DataFolder>) -> anyh
     let api_address = api_listener.as_ref().map(TcpListener::local_addr).transpose()?;
     let admin_address = admin_listener.local_addr()?;
 
-    let server = Server { config, parts, embedder, routes, drain: Drain::default(), stop: Stop::new() };
+    let (drain, stop) = (Drain::default(), Stop::new());
+    let server = Server { config, parts, embedder, routes, cache, drain, stop };
     let mut tasks = JoinSet::new();
     server.start_rest(&mut tasks, admin_listener, recorder);
     if role.works() {

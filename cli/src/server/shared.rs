@@ -5,8 +5,10 @@ use std::sync::Arc;
 use anyhow::Context;
 use millhand_common::adapters::pgvector::{Database, PgvectorOptions};
 use millhand_common::adapters::rabbitmq::{RabbitBroker, RabbitConfig};
-use millhand_common::adapters::redis::{LimiterOptions, RedisLimiter, RedisOptions, RedisStore};
-use millhand_common::ports::{Broker, Documents, Embedder, Index, LimitPolicy, RateLimiter};
+use millhand_common::adapters::redis::{
+    AnswerOptions, LimiterOptions, RedisAnswers, RedisLimiter, RedisOptions, RedisStore,
+};
+use millhand_common::ports::{AnswerCache, Broker, Documents, Embedder, Index, LimitPolicy, RateLimiter};
 use millhand_common::search::Opened;
 
 use crate::config::{Config, IndexConfig, Secret};
@@ -30,6 +32,12 @@ pub(super) async fn limiter(
     let options = LimiterOptions { pool: pool.to_owned(), ..LimiterOptions::default() };
     let url = address(config.store.url.as_ref());
     Ok(Arc::new(RedisLimiter::open(url, options, policy).await.context("its limits")?))
+}
+
+/// Answers that workers share, where the jobs are.
+pub(super) async fn answers(config: &Config) -> anyhow::Result<Arc<dyn AnswerCache>> {
+    let url = address(config.store.url.as_ref());
+    Ok(Arc::new(RedisAnswers::open(url, AnswerOptions::default()).await.context("[cache]")?))
 }
 
 pub(super) async fn rabbitmq(config: &Config) -> anyhow::Result<Arc<dyn Broker>> {

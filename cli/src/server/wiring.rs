@@ -5,6 +5,7 @@ use std::sync::Arc;
 use metrics_exporter_prometheus::PrometheusHandle;
 use millhand_api::{AdminState, ApiState, Backup, Drain, serve, serve_admin};
 use millhand_common::ports::Embedder;
+use millhand_worker::cache::Cache;
 use millhand_worker::pipeline::AnswerDeps;
 use millhand_worker::routing::Routes;
 use millhand_worker::{Worker, housekeeping};
@@ -24,6 +25,8 @@ pub(super) struct Server {
     pub(super) embedder: Option<Arc<dyn Embedder>>,
     /// Of workers only; empty else.
     pub(super) routes: Arc<Routes>,
+    /// Of workers only.
+    pub(super) cache: Option<Arc<Cache>>,
     pub(super) drain: Drain,
     pub(super) stop: Stop,
 }
@@ -92,6 +95,7 @@ impl Server {
             documents: parts.documents.clone(),
             index: parts.index.clone(),
             routes: Arc::clone(&self.routes),
+            cache: self.cache.clone(),
             embedder: self.embedder.clone(),
             agents: self.config.agents().into_iter().map(|agent| (agent.name.clone(), agent)).collect(),
             call_timeout: AnswerDeps::CALL_TIMEOUT,

@@ -51,6 +51,7 @@
 //! milliseconds. All fields are short, so that Redis keeps the record in one small block.
 
 mod address;
+mod answers;
 mod conversations;
 mod due;
 mod feed;
@@ -67,6 +68,7 @@ mod server;
 mod store;
 mod sweep;
 
+pub use answers::{AnswerOptions, RedisAnswers};
 pub use limiter::{LimiterOptions, RedisLimiter};
 pub use options::{OpenError, RedisOptions, StoreClock};
 pub use store::RedisStore;

@@ -15,8 +15,26 @@ pub enum AgentKind {
     Chat,
 }
 
+/// How a model draws the next token; what is absent is the provider's to choose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Sampling {
+    /// 0 to 2; at 0 the likeliest is taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<i64>,
+}
+
+impl Sampling {
+    /// Whether the same request is meant to get the same answer.
+    #[must_use]
+    pub fn is_deterministic(&self) -> bool {
+        self.temperature == Some(0.0)
+    }
+}
+
 /// A named, configured pipeline.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Agent {
     #[schema(value_type = String)]
     pub name: AgentName,
@@ -28,18 +46,39 @@ pub struct Agent {
     /// The class of models that it asks; absent, the one that needs no configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    #[serde(flatten)]
+    pub sampling: Sampling,
+    /// Its deterministic answers may be kept and given again.
+    pub cache: bool,
 }
 
 impl Agent {
+    /// An agent of this name with nothing configured.
+    #[must_use]
+    pub fn new(name: AgentName, kind: AgentKind) -> Self {
+        Self {
+            name,
+            kind,
+            description: String::new(),
+            instructions: None,
+            model: None,
+            sampling: Sampling::default(),
+            cache: true,
+        }
+    }
+
+    /// Whether one answer may serve all who ask the same.
+    #[must_use]
+    pub fn shares_answers(&self) -> bool {
+        self.cache && self.sampling.is_deterministic()
+    }
+
     /// The agents that are there without configuration.
     #[must_use]
     pub fn built_in() -> Vec<Self> {
         let agent = |name, kind, description: &str| Self {
-            name,
-            kind,
             description: description.to_owned(),
-            instructions: None,
-            model: None,
+            ..Self::new(name, kind)
         };
         vec![
             agent(AgentName::rag(), AgentKind::Rag, "Answers from your documents, with citations."),

@@ -7,13 +7,16 @@ use async_trait::async_trait;
 use futures::Stream;
 use serde::{Deserialize, Serialize};
 
-use crate::model::Usage;
+use crate::model::{Sampling, Usage};
 
 /// A model that writes text.
 #[async_trait]
 pub trait ChatModel: Send + Sync {
     /// The model's name, as usage is counted.
     fn name(&self) -> &str;
+
+    /// Where it is served: models of one name at two places may be two models.
+    fn origin(&self) -> &str;
 
     /// Sends the request; the stream ends after `ChatDelta::Finished` or an error. Dropping the
     /// future or the stream closes the call.
@@ -26,6 +29,7 @@ pub type ChatStream = Pin<Box<dyn Stream<Item = Result<ChatDelta, ModelError>> +
 pub struct ChatRequest {
     pub messages: Vec<ChatMessage>,
     pub max_output_tokens: Option<u32>,
+    pub sampling: Sampling,
     /// The call ends by then, whatever the model does.
     pub deadline: Instant,
     /// W3C trace context to send along.

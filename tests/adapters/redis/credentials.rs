@@ -1,10 +1,13 @@
 //! Passwords, rights and TLS.
 
-use millhand_common::adapters::redis::{OpenError, RedisOptions, RedisStore};
+use std::time::Duration;
+
+use millhand_common::adapters::redis::{AnswerOptions, OpenError, RedisAnswers, RedisOptions, RedisStore};
 use millhand_common::conformance::store::{chat, completed, new_tenant};
 use millhand_common::model::WorkerId;
-use millhand_common::ports::{Closed, JobStore, StoreError};
+use millhand_common::ports::{AnswerCache, AnswerKey, Asked, Closed, JobStore, StoreError};
 use millhand_tests::servers::Redis;
+use uuid::Uuid;
 
 use super::faults::follow_through;
 use super::{alone, subject};
@@ -52,8 +55,20 @@ async fn a_store_over_tls_with_a_password_does_all_of_a_job_and_shows_it_live() 
     let ((events, errors), ()) = futures::join!(reading, writing);
     assert_eq!((events.len(), errors), (5, 0));
     assert_eq!(on.log(&job).await, events);
+    keep_an_answer(&url).await;
     let clients = server.says("CLIENT LIST TYPE pubsub").unwrap();
     assert!(clients.contains("user=mill"), "{clients}");
+}
+
+/// The cache looks at the server's memory, which takes a right of its own.
+async fn keep_an_answer(url: &str) {
+    let options = AnswerOptions { prefix: "test-tls".to_owned(), ..AnswerOptions::default() };
+    let cache = RedisAnswers::open(url, options).await.unwrap();
+    let (key, flight, minute) = (AnswerKey::new(new_tenant(), &"q"), Uuid::now_v7(), Duration::from_secs(60));
+    assert_eq!(cache.ask(&key, flight, minute).await.unwrap(), Asked::Lead);
+    assert!(cache.renew(&key, flight, minute).await.unwrap());
+    assert!(cache.land(&key, flight, "answer", minute).await.unwrap());
+    cache.abandon(&key, flight).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use millhand_common::model::{Timestamp, Usage};
+use millhand_common::model::{Sampling, Timestamp, Usage};
 use millhand_common::ports::{
     ChatDelta, ChatMessage, ChatModel, ChatRequest, ChatStream, FinishReason, LimitFacts, ModelError,
 };
@@ -47,6 +47,8 @@ struct Body<'a> {
     max_tokens: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_completion_tokens: Option<u32>,
+    #[serde(flatten)]
+    sampling: Sampling,
 }
 
 #[derive(Serialize)]
@@ -58,6 +60,10 @@ struct StreamOptions {
 impl ChatModel for OpenAiModel {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn origin(&self) -> &str {
+        self.client.base()
     }
 
     async fn stream(&self, request: ChatRequest) -> Result<ChatStream, ModelError> {
@@ -76,6 +82,7 @@ impl ChatModel for OpenAiModel {
             stream_options: StreamOptions { include_usage: true },
             max_tokens,
             max_completion_tokens,
+            sampling: request.sampling,
         };
         let first_token_by = deadline.min(started + self.timeouts.first_token);
         let call = self.client.post("chat/completions", &body, request.traceparent.as_deref());
@@ -252,5 +259,30 @@ impl Reading {
         };
         self.ready.push_back(ChatDelta::Finished { reason, usage: self.usage });
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_is_told_how_to_sample_only_where_an_agent_says_so() {
+        let body = |sampling| {
+            let body = Body {
+                model: "m",
+                messages: &[],
+                stream: true,
+                stream_options: StreamOptions { include_usage: true },
+                max_tokens: Some(9),
+                max_completion_tokens: None,
+                sampling,
+            };
+            serde_json::to_string(&body).unwrap()
+        };
+        let start = r#"{"model":"m","messages":[],"stream":true,"stream_options":{"include_usage":true},"max_tokens":9"#;
+        assert_eq!(body(Sampling::default()), format!("{start}}}"));
+        let cold = Sampling { temperature: Some(0.0), seed: Some(-7) };
+        assert_eq!(body(cold), format!(r#"{start},"temperature":0.0,"seed":-7}}"#));
     }
 }

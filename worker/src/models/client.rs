@@ -45,6 +45,11 @@ impl Client {
         Ok(Self { http, base: base(&endpoint.base_url)?, authorization })
     }
 
+    /// The address that paths are joined to.
+    pub(super) fn base(&self) -> &str {
+        self.base.as_str()
+    }
+
     /// Whether this is OpenAI itself, which is stricter than the servers that copy its protocol.
     pub(super) fn is_openai(&self) -> bool {
         self.base.host_str().is_some_and(|host| host == "openai.com" || host.ends_with(".openai.com"))

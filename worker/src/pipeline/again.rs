@@ -29,6 +29,9 @@ const LAST_BACK: Duration = Duration::from_secs(5);
 /// a quarter of its age.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
 
+/// Code of the failure that the same request would meet again, whoever sends it.
+pub(crate) const REQUEST_REFUSED: &str = "model_error";
+
 /// How often a call of one pool was made again.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tries {
@@ -220,7 +223,7 @@ pub(crate) fn refused(err: &ModelError, pool: &str) -> Failure {
         }
         err => {
             let message = format!("{err}; check [{section}] name and base_url, and what the request holds");
-            JobError::new("model_error", message, false)
+            JobError::new(REQUEST_REFUSED, message, false)
         }
     })
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use millhand_common::model::{Agent, Passage, Role};
+use millhand_common::model::{Agent, Passage, Role, Sampling};
 use millhand_common::ports::{ChatMessage, ChatRole};
 
 use super::recall::History;
@@ -27,18 +27,22 @@ pub(crate) struct Prompt {
     pub(crate) messages: Vec<ChatMessage>,
     /// Passages by their id in this prompt; empty when the answer is not from documents.
     pub(crate) passages: HashMap<String, Passage>,
+    pub(crate) sampling: Sampling,
+    /// The same prompt of this tenant may get the same answer.
+    pub(crate) shared: bool,
 }
 
 /// A prompt for an answer from these passages.
 pub(crate) fn grounded(agent: &Agent, history: &History, question: &str, passages: &[Passage]) -> Prompt {
+    let mut dice = Dice::for_prompt(agent, question, passages);
     let mut sids = Vec::with_capacity(passages.len());
     while sids.len() < passages.len() {
-        let sid = random_sid();
+        let sid = dice.sid();
         if !sids.contains(&sid) {
             sids.push(sid);
         }
     }
-    let nonce = nonce(passages);
+    let nonce = dice.nonce(passages);
     let mut data = String::new();
     for (sid, passage) in in_reading_order(sids.iter().zip(passages).collect()) {
         // A title is the document's own words too: on one line, it cannot end its line.
@@ -54,13 +58,17 @@ pub(crate) fn grounded(agent: &Agent, history: &History, question: &str, passage
     };
     let user = format!("Passages:\n\n{data}Question: {question}");
     let by_sid = sids.into_iter().zip(passages.iter().cloned()).collect();
-    Prompt { messages: conversation(system, history, user), passages: by_sid }
+    prompt(agent, conversation(system, history, user), by_sid)
 }
 
 /// A prompt for an answer without documents.
 pub(crate) fn chat(agent: &Agent, history: &History, question: &str) -> Prompt {
     let system = agent.instructions.clone().unwrap_or_else(|| CHAT.to_owned());
-    Prompt { messages: conversation(system, history, question.to_owned()), passages: HashMap::new() }
+    prompt(agent, conversation(system, history, question.to_owned()), HashMap::new())
+}
+
+fn prompt(agent: &Agent, messages: Vec<ChatMessage>, passages: HashMap<String, Passage>) -> Prompt {
+    Prompt { messages, passages, sampling: agent.sampling, shared: agent.shares_answers() }
 }
 
 fn conversation(system: String, history: &History, user: String) -> Vec<ChatMessage> {
@@ -87,24 +95,129 @@ fn in_reading_order<T>(best_first: Vec<T>) -> Vec<T> {
     front
 }
 
-fn random_sid() -> String {
-    let bytes = uuid::Uuid::new_v4().into_bytes();
-    bytes.iter().take(4).map(|byte| char::from(SID_CHARS[usize::from(*byte) % SID_CHARS.len()])).collect()
-}
+/// Draws what nobody who wrote a passage could foresee.
+struct Dice(blake3::OutputReader);
 
-/// A word that no passage has: a passage cannot write the line that ends its own data.
-fn nonce(passages: &[Passage]) -> String {
-    loop {
-        let nonce = uuid::Uuid::new_v4().simple().to_string()[..12].to_owned();
-        if passages.iter().all(|passage| !passage.text.contains(&nonce) && !passage.title.contains(&nonce)) {
-            return nonce;
+impl Dice {
+    /// For a deterministic agent the draw is a function of what is asked, so that the same question to the same
+    /// passages makes the same prompt. It is as unforeseeable for a passage's author: the id of a document,
+    /// which is drawn at random after its text was handed in and is another for each version, is digested
+    /// with it, and so is the text itself. To write what is drawn into a document one would have to find a text
+    /// that holds a digest of itself and of an id that is not there yet. Another question draws anew.
+    fn for_prompt(agent: &Agent, question: &str, passages: &[Passage]) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        let mut part = |bytes: &[u8]| {
+            // Its length first, so that no two lists of parts are one row of bytes.
+            hasher.update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
+        };
+        if agent.sampling.is_deterministic() {
+            part(question.as_bytes());
+            for passage in passages {
+                part(passage.document_id.uuid().as_bytes());
+                part(&passage.passage_id.ordinal.to_le_bytes());
+                part(passage.title.as_bytes());
+                part(passage.text.as_bytes());
+            }
+        } else {
+            part(uuid::Uuid::new_v4().as_bytes());
+        }
+        Self(hasher.finalize_xof())
+    }
+
+    fn bytes<const N: usize>(&mut self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.0.fill(&mut bytes);
+        bytes
+    }
+
+    /// What a passage is called.
+    fn sid(&mut self) -> String {
+        let letters = self.bytes::<4>();
+        letters.map(|byte| char::from(SID_CHARS[usize::from(byte) % SID_CHARS.len()])).iter().collect()
+    }
+
+    /// A word that no passage has: a passage cannot write the line that ends its own data.
+    fn nonce(&mut self, passages: &[Passage]) -> String {
+        loop {
+            let nonce: String = self.bytes::<6>().iter().map(|byte| format!("{byte:02x}")).collect();
+            let stands_in = |text: &String| text.contains(&nonce);
+            if !passages.iter().any(|passage| stands_in(&passage.text) || stands_in(&passage.title)) {
+                return nonce;
+            }
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use millhand_common::model::{AgentKind, AgentName, CollectionName, DocumentId, PassageId, Span};
+
     use super::*;
+
+    fn agent(temperature: Option<f64>) -> Agent {
+        let sampling = Sampling { temperature, seed: None };
+        Agent { sampling, ..Agent::new(AgentName::rag(), AgentKind::Rag) }
+    }
+
+    fn passage(document: DocumentId, ordinal: u32, text: &str) -> Passage {
+        Passage {
+            collection: CollectionName::sample(),
+            document_id: document,
+            document: "mill.md".to_owned(),
+            passage_id: PassageId { document, ordinal },
+            title: "The mill".to_owned(),
+            text: text.to_owned(),
+            span: Span::new(0, text.len()),
+            score: 1.0,
+        }
+    }
+
+    fn sids(prompt: &Prompt) -> Vec<&str> {
+        let mut sids: Vec<_> = prompt.passages.keys().map(String::as_str).collect();
+        sids.sort_unstable();
+        sids
+    }
+
+    #[test]
+    fn a_deterministic_agent_makes_the_same_prompt_of_the_same_and_another_of_anything_else() {
+        let (agent, history, id) = (agent(Some(0.0)), History::default(), DocumentId::new());
+        let two = |id| [passage(id, 0, "It is old. 水磨"), passage(id, 1, "It turns.")];
+        let first = grounded(&agent, &history, "q", &two(id));
+        let again = grounded(&agent, &history, "q", &two(id));
+        assert_eq!(first.messages, again.messages);
+        assert_eq!(sids(&first), sids(&again));
+        for (question, passages) in [
+            ("Q", two(id).to_vec()),
+            // The same text in another version of the document.
+            ("q", two(DocumentId::new()).to_vec()),
+            ("q", two(id)[..1].to_vec()),
+        ] {
+            let other = grounded(&agent, &history, question, &passages);
+            assert!(sids(&other).iter().all(|sid| !sids(&first).contains(sid)), "{question}");
+        }
+    }
+
+    #[test]
+    fn a_sampled_agent_draws_anew_each_time() {
+        let (history, id) = (History::default(), DocumentId::new());
+        for temperature in [None, Some(0.7)] {
+            let agent = agent(temperature);
+            let prompt = || grounded(&agent, &history, "q", &[passage(id, 0, "It is old.")]);
+            let (first, again) = (prompt(), prompt());
+            assert_ne!(sids(&first), sids(&again));
+            assert!(!first.shared);
+        }
+    }
+
+    #[test]
+    fn what_is_drawn_and_stands_in_a_passage_is_drawn_again() {
+        let dice = || Dice(blake3::Hasher::new().finalize_xof());
+        let first = dice().nonce(&[]);
+        let holds_it = passage(DocumentId::new(), 0, &format!("x {first} y"));
+        let second = dice().nonce(&[holds_it]);
+        assert_ne!(first, second);
+        assert_eq!(second.len(), 12);
+    }
 
     #[test]
     fn the_second_best_comes_last() {

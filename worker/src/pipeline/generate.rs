@@ -11,14 +11,15 @@ use millhand_common::ports::FinishReason;
 use serde::{Deserialize, Serialize};
 
 use super::AnswerDeps;
-use super::again::{Next, outcome, refused};
+use super::again::{Next, REQUEST_REFUSED, outcome, refused};
 use super::compose::Prompt;
 use super::record::QUOTATIONS;
 use super::speaker::Speaker;
 use crate::attempt::{Begun, Failure};
-use crate::quota::{IN_PLACE, IN_PLACE_ONCE_BEGUN, count_refused};
+use crate::cache::{self, Part, Shared};
+use crate::quota::{self, IN_PLACE, IN_PLACE_ONCE_BEGUN, count_refused};
 use crate::routing::Route;
-use call::{Broken, call};
+use call::{Broken, Writing, call};
 use turn::Turn;
 
 const STEP: &str = "model:1";
@@ -34,10 +35,16 @@ pub(crate) struct Reply {
     pub(crate) model: String,
     /// Calls made, failed ones included.
     pub(crate) calls: u32,
+    /// It was answered before, and cost nothing now.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) cached: bool,
     /// The model says that the passages do not answer.
     pub(crate) none: bool,
     /// Marks taken out because no passage has their id or supports their sentence.
     pub(crate) unsupported_marks: u32,
+    /// What the model wrote, marks included; not journaled.
+    #[serde(skip)]
+    pub(crate) raw: String,
 }
 
 /// What a step left.
@@ -61,20 +68,87 @@ struct Journal {
     reply: Reply,
 }
 
-/// A model's answer to `prompt`, said as it comes. One journaled step; the calls in it are made again for
-/// errors that pass, within the job's deadline.
+/// A model's answer to `prompt`, said as it comes, or one that was given before to the same prompt. One
+/// journaled step.
 pub(crate) async fn reply(
     speaker: &mut Speaker<'_>,
     deps: &AnswerDeps,
     route: &Route,
     prompt: Prompt,
 ) -> Result<Made, Failure> {
+    match part(speaker, deps, route, &prompt).await {
+        Part::Alone => calls(speaker, deps, route, &prompt).await,
+        Part::Lead(flight) => {
+            let made = flight.during(calls(speaker, deps, route, &prompt)).await;
+            flight.land(shared(&made, route.pools[0].model().name())).await;
+            made
+        }
+        Part::Given(Shared::Refused(error)) => Err(Failure::Fatal(error)),
+        Part::Given(Shared::Answer { text, .. }) => say_again(speaker, route, &prompt, &text).await,
+    }
+}
+
+/// Whether a call is to be made. What an earlier attempt finished is replayed without asking.
+async fn part(speaker: &Speaker<'_>, deps: &AnswerDeps, route: &Route, prompt: &Prompt) -> Part {
+    let Some(cache) = deps.cache.as_ref().filter(|_| prompt.shared && !speaker.attempt.has_finished(STEP))
+    else {
+        return Part::Alone;
+    };
+    let spec = &speaker.attempt.job().spec;
+    let model = route.pools[0].model();
+    let key = cache::key(&spec.tenant, model, &prompt.messages, prompt.sampling, spec.max_output_tokens);
+    cache.part(key, quota::needs_none).await
+}
+
+/// What may be shared of what the calls came to: an answer of the model that was asked first, which it ended
+/// itself and which was counted whole; or that the provider does not take the request.
+fn shared(made: &Result<Made, Failure>, first: &str) -> Option<Shared> {
+    match made {
+        Ok(Made::Reply(Reply { finish: FinishReason::Stop, usage: Some(usage), raw, model, .. }))
+            if usage.input_tokens > 0 && usage.output_tokens > 0 && model == first =>
+        {
+            Some(Shared::Answer { text: raw.clone(), usage: *usage })
+        }
+        Err(Failure::Fatal(error)) if error.code == REQUEST_REFUSED && !error.retryable => {
+            Some(Shared::Refused(error.clone()))
+        }
+        _ => None,
+    }
+}
+
+/// Says an answer that was given before, with its marks checked against the passages found now.
+async fn say_again(
+    speaker: &mut Speaker<'_>,
+    route: &Route,
+    prompt: &Prompt,
+    text: &str,
+) -> Result<Made, Failure> {
+    if let Begun::Replay(result) = speaker.attempt.begin(STEP, StepKind::ModelCall).await? {
+        return replay(speaker, route, result).await;
+    }
+    let mut writing = Writing::new(&prompt.passages);
+    writing.hear(speaker, text).await?;
+    let model = route.pools[0].model().name();
+    let reply = writing.end(speaker).await?.reply(model, FinishReason::Stop, Some(Usage::default()));
+    let reply = Reply { calls: 0, cached: true, ..reply };
+    complete(speaker, &reply, false).await?;
+    Ok(Made::Reply(reply))
+}
+
+/// Has a model answer; its calls are made again, or sent to another pool, for errors that pass, within the
+/// job's deadline.
+async fn calls(
+    speaker: &mut Speaker<'_>,
+    deps: &AnswerDeps,
+    route: &Route,
+    prompt: &Prompt,
+) -> Result<Made, Failure> {
     let attempt = speaker.attempt;
     let mut turn = Turn::new(route);
     // Quota comes before the step is said to begin: a job that has to wait for it has begun nothing.
     let mut kept = match attempt.has_finished(STEP) {
         true => None,
-        false => Some(turn.seat(attempt, &prompt, IN_PLACE).await?),
+        false => Some(turn.seat(attempt, prompt, IN_PLACE).await?),
     };
     if let Begun::Replay(result) = attempt.begin(STEP, StepKind::ModelCall).await? {
         return replay(speaker, route, result).await;
@@ -88,7 +162,7 @@ pub(crate) async fn reply(
         };
         let seat = match seat {
             Some(seat) => seat,
-            None => match turn.seat(attempt, &prompt, IN_PLACE_ONCE_BEGUN).await? {
+            None => match turn.seat(attempt, prompt, IN_PLACE_ONCE_BEGUN).await? {
                 Some(seat) => seat,
                 None => return no_model(speaker, calls).await,
             },
@@ -97,7 +171,7 @@ pub(crate) async fn reply(
         speaker.start_over().await?;
         calls += 1;
         let (at, pool) = (seat.at, seat.pool().clone());
-        let err = match call(speaker, deps, &prompt, seat).await {
+        let err = match call(speaker, deps, prompt, seat).await {
             Ok(reply) => {
                 let reply = Reply { calls, ..reply };
                 complete(speaker, &reply, false).await?;
@@ -140,8 +214,10 @@ async fn no_model(speaker: &mut Speaker<'_>, calls: u32) -> Result<Made, Failure
         usage: None,
         model: QUOTATIONS.to_owned(),
         calls,
+        cached: false,
         none: false,
         unsupported_marks: 0,
+        raw: String::new(),
     };
     complete(speaker, &reply, true).await?;
     Ok(Made::NoModel { calls })
@@ -186,5 +262,50 @@ async fn leave_the_deadline_to_its_owner(speaker: &Speaker<'_>) {
     let left = speaker.attempt.time_left();
     if left < AT_DEADLINE {
         tokio::time::sleep(left + Duration::from_secs(1)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millhand_common::ports::ModelError;
+
+    use super::*;
+
+    #[test]
+    fn only_whole_counted_answers_of_the_first_pool_and_refused_requests_are_shared() {
+        let reply = |finish, tokens: Option<(u64, u64)>, model: &str| {
+            let usage = |(input_tokens, output_tokens)| Usage { input_tokens, output_tokens, cost_usd: 0.0 };
+            Made::Reply(Reply {
+                finish,
+                usage: tokens.map(usage),
+                model: model.to_owned(),
+                calls: 1,
+                cached: false,
+                none: false,
+                unsupported_marks: 0,
+                raw: "水 [[b7k2]]".to_owned(),
+            })
+        };
+        let whole = Ok(reply(FinishReason::Stop, Some((3, 2)), "m"));
+        assert!(matches!(
+            shared(&whole, "m"),
+            Some(Shared::Answer { text, usage }) if text == "水 [[b7k2]]" && usage.output_tokens == 2
+        ));
+        assert!(shared(&whole, "another").is_none(), "a fallback wrote it");
+        for not_whole in [
+            reply(FinishReason::Length, Some((3, 2)), "m"),
+            reply(FinishReason::ContentFilter, Some((3, 2)), "m"),
+            reply(FinishReason::Stop, None, "m"),
+            reply(FinishReason::Stop, Some((3, 0)), "m"),
+            Made::NoModel { calls: 1 },
+        ] {
+            assert!(shared(&Ok(not_whole), "m").is_none());
+        }
+        let rejected = refused(&ModelError::Rejected("HTTP 400".to_owned()), "default");
+        assert!(matches!(shared(&Err(rejected), "m"), Some(Shared::Refused(error)) if !error.retryable));
+        let unauthorized = refused(&ModelError::Unauthorized, "default");
+        for passes in [unauthorized, Failure::NoQuota { after: Duration::from_secs(1) }] {
+            assert!(shared(&Err(passes), "m").is_none());
+        }
     }
 }

@@ -75,6 +75,15 @@ pub(crate) async fn pulled(quota: Option<Arc<Quota>>, work: impl Future<Output =
     }
 }
 
+/// The job of this task needs no quota for now: others may be pulled instead.
+pub(crate) fn needs_none() {
+    // A job that was not pulled through here does not count.
+    let _ = PULL.try_with(|pull| {
+        pull.decided.store(true, Ordering::Relaxed);
+        pull.gate.wake();
+    });
+}
+
 impl Gate {
     fn pulled(self: &Arc<Self>) -> Pull {
         let decided = Arc::new(AtomicBool::new(false));

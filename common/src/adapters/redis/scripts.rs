@@ -83,3 +83,23 @@ pub(super) mod limit {
         FORECAST " flags=no-writes" = "limit_forecast";
     }
 }
+
+/// The scripts of the answer cache, which need no prelude.
+pub(super) mod answer {
+    use super::{LazyLock, Script};
+
+    macro_rules! answers {
+        ($($name:ident $flags:literal = $part:literal;)*) => {
+            $(pub(crate) static $name: LazyLock<Script> =
+                LazyLock::new(|| Script::new($flags, &[part!($part)]));)*
+        };
+    }
+
+    // What takes room is refused where there is none.
+    answers! {
+        ASK "" = "answer_ask";
+        RENEW " flags=allow-oom" = "answer_renew";
+        LAND "" = "answer_land";
+        ABANDON " flags=allow-oom" = "answer_abandon";
+    }
+}

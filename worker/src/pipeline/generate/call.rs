@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use futures::StreamExt;
-use millhand_common::model::{Citation, Passage, Span};
+use millhand_common::model::{Citation, Passage, Span, Usage};
 use millhand_common::ports::{ChatDelta, ChatRequest, FinishReason, LimitFacts, ModelError};
 use millhand_common::telemetry;
 
@@ -53,6 +53,7 @@ pub(super) async fn call(
     let request = ChatRequest {
         messages: prompt.messages.clone(),
         max_output_tokens: spec.max_output_tokens.or(bound),
+        sampling: prompt.sampling,
         deadline: speaker.attempt.deadline().min(Instant::now() + deps.call_timeout),
         traceparent: Some(telemetry::child_traceparent(spec.traceparent.as_deref())),
     };
@@ -124,9 +125,7 @@ async fn listen(
     seat: &mut Seat,
 ) -> Result<Reply, Broken> {
     let mut stream = pool.model().stream(request).await?;
-    let mut writing = Writing { passages, none: false, unsupported_marks: 0 };
-    // Without passages there are no marks: whatever looks like one is the model's text.
-    let mut markers = (!passages.is_empty()).then(Markers::default);
+    let mut writing = Writing::new(passages);
     let (finish, usage) = loop {
         match stream.next().await {
             Some(Ok(ChatDelta::Limits(limits))) => {
@@ -137,14 +136,7 @@ async fn listen(
             }
             Some(Ok(ChatDelta::Text(text))) => {
                 seat.pass.answering();
-                match &mut markers {
-                    Some(markers) => {
-                        for piece in markers.push(&text) {
-                            writing.write(speaker, piece).await?;
-                        }
-                    }
-                    None => speaker.say(&text).await?,
-                }
+                writing.hear(speaker, &text).await?;
             }
             Some(Ok(ChatDelta::Finished { reason, usage })) => {
                 if let Some(permit) = &mut seat.permit {
@@ -156,9 +148,7 @@ async fn listen(
             None => return Err(ModelError::Malformed("the stream ended early".to_owned()).into()),
         }
     };
-    if let Some(piece) = markers.and_then(Markers::finish) {
-        writing.write(speaker, piece).await?;
-    }
+    let writing = writing.end(speaker).await?;
     if speaker.text.trim().is_empty() && !writing.none {
         return Err(match finish {
             FinishReason::ContentFilter => ModelError::Rejected("its content filter".to_owned()),
@@ -169,19 +159,48 @@ async fn listen(
     if writing.unsupported_marks > 0 {
         tracing::info!(count = writing.unsupported_marks, "took out citations without support");
     }
-    let Writing { none, unsupported_marks, .. } = writing;
-    let model = pool.model().name().to_owned();
-    Ok(Reply { finish, usage, model, calls: 1, none, unsupported_marks })
+    Ok(writing.reply(pool.model().name(), finish, usage))
 }
 
-/// Turns pieces of the model's text into the answer.
-struct Writing<'a> {
+/// Turns the model's text into the answer, as it comes.
+pub(super) struct Writing<'a> {
     passages: &'a HashMap<String, Passage>,
+    /// Without passages there are no marks: whatever looks like one is the model's text.
+    markers: Option<Markers>,
+    raw: String,
     none: bool,
     unsupported_marks: u32,
 }
 
-impl Writing<'_> {
+impl<'a> Writing<'a> {
+    pub(super) fn new(passages: &'a HashMap<String, Passage>) -> Self {
+        let markers = (!passages.is_empty()).then(Markers::default);
+        Self { passages, markers, raw: String::new(), none: false, unsupported_marks: 0 }
+    }
+
+    pub(super) async fn hear(&mut self, speaker: &mut Speaker<'_>, text: &str) -> Result<(), Stopped> {
+        self.raw.push_str(text);
+        let Some(markers) = &mut self.markers else { return speaker.say(text).await };
+        for piece in markers.push(text) {
+            self.write(speaker, piece).await?;
+        }
+        Ok(())
+    }
+
+    /// Nothing more comes.
+    pub(super) async fn end(mut self, speaker: &mut Speaker<'_>) -> Result<Self, Stopped> {
+        if let Some(piece) = self.markers.take().and_then(Markers::finish) {
+            self.write(speaker, piece).await?;
+        }
+        Ok(self)
+    }
+
+    pub(super) fn reply(self, model: &str, finish: FinishReason, usage: Option<Usage>) -> Reply {
+        let Self { none, unsupported_marks, raw, .. } = self;
+        let model = model.to_owned();
+        Reply { finish, usage, model, calls: 1, cached: false, none, unsupported_marks, raw }
+    }
+
     async fn write(&mut self, speaker: &mut Speaker<'_>, piece: Piece) -> Result<(), Stopped> {
         match piece {
             Piece::Text(text) => speaker.say(&text).await,
