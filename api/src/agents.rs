@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::access::Tenant;
 use crate::error::{ApiError, Problem};
 use crate::params::{ListParams, Params, cursor, page_limit};
 use crate::state::{Api, ask};
-use crate::tenant::Tenant;
 use crate::view::ListView;
 
 #[derive(Debug, Serialize, ToSchema)]

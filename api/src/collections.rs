@@ -10,12 +10,12 @@ use millhand_common::ports::Writer;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use crate::access::Tenant;
 use crate::error::{ApiError, Problem};
 use crate::json;
 use crate::params::{ListParams, NoParams, Params, cursor, page_limit, path_id};
 use crate::state::{Api, ApiInner, ask};
 use crate::submit::collection_not_found;
-use crate::tenant::Tenant;
 use crate::view::{CollectionView, ListView};
 
 #[derive(Debug, Deserialize, ToSchema)]

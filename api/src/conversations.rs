@@ -9,12 +9,12 @@ use millhand_common::model::ConversationId;
 use millhand_common::ports::{Lookup, StoreError};
 use serde_json::Value;
 
+use crate::access::Tenant;
 use crate::error::{ApiError, Problem};
 use crate::json;
 use crate::params::{ListParams, NoParams, Params, cursor, page_limit, path_id};
 use crate::state::{Api, ask};
 use crate::submit::conversation_not_found;
-use crate::tenant::Tenant;
 use crate::view::{ConversationView, ListView, MessageView};
 
 /// Make a conversation. A submit without one makes its own.

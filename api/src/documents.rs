@@ -15,12 +15,12 @@ use millhand_common::model::{
 use millhand_common::ports::{DocumentLookup, Documents, Writer};
 use millhand_common::telemetry;
 
+use crate::access::Tenant;
 use crate::error::{ApiError, Problem};
 use crate::json;
 use crate::params::{ListParams, NoParams, Params, cursor, page_limit, path_id, prefer_wait};
 use crate::state::{Api, ApiInner, ask};
 use crate::submit::{Caller, Submitted, collection_not_found};
-use crate::tenant::Tenant;
 use crate::upload::{self, Incoming, NewDocument};
 use crate::view::{DocumentView, JobView, ListView};
 

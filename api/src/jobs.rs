@@ -5,11 +5,12 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use millhand_common::model::{Job, JobId, JobKind, Status, TenantId};
+use millhand_common::model::{Job, JobId, JobKind, Status, TenantId, Timestamp};
 use millhand_common::ports::{Cancelled, JobFilter, Lookup};
-use serde::Deserialize;
-use utoipa::IntoParams;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
+use crate::access::Tenant;
 use crate::error::{ApiError, Problem};
 use crate::json;
 use crate::params::{
@@ -17,7 +18,6 @@ use crate::params::{
 };
 use crate::state::{Api, ApiInner, ask};
 use crate::submit::{Caller, SubmitBody, Submitted};
-use crate::tenant::Tenant;
 use crate::view::{JobView, ListView, job_path};
 
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -176,6 +176,31 @@ impl ApiInner {
             Cancelled::Gone => Err(ApiError::gone("The job is no longer kept.")),
         }
     }
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Ticket)]
+pub(crate) struct TicketView {
+    /// Give it as `?ticket=` to the job's events.
+    ticket: String,
+    #[schema(value_type = String, format = DateTime)]
+    expires_at: Timestamp,
+}
+
+/// Make a ticket: for five minutes it opens this job's events to a page that can send no header.
+#[utoipa::path(post, path = "/v1/jobs/{id}/ticket", tag = "jobs", params(("id" = String, Path)),
+    responses((status = 201, body = TicketView), (status = 404, body = Problem), (status = 410, body = Problem), (status = 503, body = Problem)))]
+pub(crate) async fn ticket(
+    State(api): State<Api>,
+    Tenant(tenant): Tenant,
+    Params(NoParams {}): Params<NoParams>,
+    Path(id): Path<String>,
+) -> Result<(StatusCode, Json<TicketView>), ApiError> {
+    let id: JobId = path_id(&id, ApiError::job_not_found)?;
+    api.job(&tenant, id).await?;
+    let (ticket, ends) = api.keys.ticket(&tenant, &id.to_string()).await?;
+    let expires_at = Timestamp::from_millis(ends);
+    Ok((StatusCode::CREATED, Json(TicketView { ticket, expires_at })))
 }
 
 /// Remove input, output and log of a terminal job. Idempotent.

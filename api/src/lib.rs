@@ -3,6 +3,7 @@
 //!
 //! [`serve`] is the public side, [`serve_admin`] the operators'.
 
+mod access;
 mod admin;
 mod agents;
 mod collections;
@@ -17,6 +18,7 @@ mod hints;
 mod io;
 mod jobs;
 mod json;
+mod keys;
 mod multiplex;
 mod openapi;
 mod origin;
@@ -25,7 +27,6 @@ mod search;
 mod server;
 mod state;
 mod submit;
-mod tenant;
 mod upload;
 mod view;
 mod wait;
@@ -47,6 +48,7 @@ use utoipa_swagger_ui::SwaggerUi;
 pub use config::{AdminConfig, ApiConfig, ApiLimits};
 pub use state::{AdminState, ApiState, Backup, Drain};
 
+use access::KeyRing;
 use state::{Api, ApiInner};
 
 /// Longest wait for the last hints to reach the broker at shutdown; the due index has them else.
@@ -58,6 +60,7 @@ fn routes(api: &Api) -> Router {
         .routes(routes!(jobs::submit, jobs::list))
         .routes(routes!(jobs::get, jobs::delete))
         .routes(routes!(jobs::cancel))
+        .routes(routes!(jobs::ticket))
         .routes(routes!(events::events))
         .routes(routes!(multiplex::socket))
         .routes(routes!(conversations::create, conversations::list))
@@ -78,14 +81,15 @@ fn routes(api: &Api) -> Router {
         .with_state(api.clone())
         .merge(SwaggerUi::new("/docs").url("/openapi.json", spec))
         .fallback(async || StatusCode::NOT_FOUND)
+        .layer(middleware::from_fn_with_state(api.clone(), access::check))
         .layer(middleware::from_fn_with_state(api.clone(), origin::check))
         .layer(middleware::from_fn_with_state(api.ports.drain.clone(), envelope::wrap))
 }
 
 /// Every route of the admin listener.
-fn admin_routes(state: AdminState) -> Router {
+fn admin_routes(state: AdminState, ring: Option<KeyRing>) -> Router {
     let drain = state.drain.clone();
-    Router::new()
+    let router = Router::new()
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::admin_ready))
         .route("/metrics", get(admin::metrics_text))
@@ -94,11 +98,17 @@ fn admin_routes(state: AdminState) -> Router {
         .route("/v1/dead-letters", get(admin::dead_letters))
         .route("/v1/dead-letters/{id}/replay", post(admin::replay))
         .route("/v1/dead-letters/{id}/drop", post(admin::drop_dead_letter))
+        .route("/v1/keys", get(keys::list).post(keys::add))
+        .route("/v1/keys/{id}/revoke", post(keys::revoke))
         .route("/v1/drain", post(admin::drain))
         .route("/v1/backup", post(admin::backup))
         .with_state(state)
-        .fallback(async || StatusCode::NOT_FOUND)
-        .layer(middleware::from_fn_with_state(drain, envelope::wrap))
+        .fallback(async || StatusCode::NOT_FOUND);
+    let router = match ring {
+        Some(ring) => router.layer(middleware::from_fn_with_state(ring, access::check_admin)),
+        None => router,
+    };
+    router.layer(middleware::from_fn_with_state(drain, envelope::wrap))
 }
 
 /// Serves the public side until `shutdown`, then ends politely: readiness off, no more accepts,
@@ -106,7 +116,7 @@ fn admin_routes(state: AdminState) -> Router {
 ///
 /// # Errors
 ///
-/// None while it serves today; the type leaves room for a listener that fails for good.
+/// When the keys cannot be read at the start.
 pub async fn serve(
     listener: TcpListener,
     state: ApiState,
@@ -118,7 +128,10 @@ pub async fn serve(
     tasks.spawn(publisher.run(hints_done.clone()));
 
     let stopping = CancellationToken::new();
-    let api = ApiInner::new(state, hints, stopping.clone());
+    let ring = KeyRing::new(state.keys.clone(), stopping.clone());
+    ring.refresh().await.map_err(std::io::Error::other)?;
+    tasks.spawn(ring.clone().keep_fresh());
+    let api = ApiInner::new(state, hints, ring, stopping.clone());
     let limits = api.ports.config.limits.clone();
     let drain_timeout = limits.drain_timeout;
     let server = server::Server { router: routes(&api), limits, drain: api.ports.drain.clone(), stopping };
@@ -129,7 +142,8 @@ pub async fn serve(
         tracing::warn!("sockets are cut: they took longer than the drain time-out");
     }
     hints_done.cancel();
-    let _late = timeout(LAST_HINTS, tasks.join_next()).await;
+    let all = async { while tasks.join_next().await.is_some() {} };
+    let _late = timeout(LAST_HINTS, all).await;
     result
 }
 
@@ -144,9 +158,19 @@ pub async fn serve_admin(
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
     let drain = state.drain.clone();
+    let stopping = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    let ring = match state.needs_key {
+        true => {
+            let ring = KeyRing::new(state.keys.clone(), stopping.clone());
+            ring.refresh().await.map_err(std::io::Error::other)?;
+            tasks.spawn(ring.clone().keep_fresh());
+            Some(ring)
+        }
+        false => None,
+    };
     // The last to go: probes and metrics are wanted until the end.
     let limits = ApiLimits { drain_delay: Duration::ZERO, connections: 256, ..ApiLimits::default() };
-    let server =
-        server::Server { router: admin_routes(state), limits, drain, stopping: CancellationToken::new() };
+    let server = server::Server { router: admin_routes(state, ring), limits, drain, stopping };
     server.run(listener, shutdown).await
 }

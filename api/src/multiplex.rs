@@ -10,18 +10,18 @@ use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
 use futures::stream::{self, AbortHandle, SelectAll, Stream};
 use http::HeaderMap;
-use millhand_common::model::{JobId, TenantId};
+use millhand_common::model::{JobId, Scope};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::access::{Access, protocols};
 use crate::error::ApiError;
 use crate::events::ws::{Received, Socket, accept};
 use crate::json;
 use crate::params::{NoParams, Params, checked_key};
 use crate::state::Api;
 use crate::submit::Caller;
-use crate::tenant::Tenant;
 use crate::view::JobView;
 
 /// Talk about many jobs over one WebSocket: `submit`, `subscribe`, `unsubscribe`, `cancel`, `ping`.
@@ -30,7 +30,7 @@ use crate::view::JobView;
         (status = 426, description = "Not an upgrade", body = crate::error::Problem)))]
 pub(crate) async fn socket(
     State(api): State<Api>,
-    Tenant(tenant): Tenant,
+    access: Access,
     Params(NoParams {}): Params<NoParams>,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
@@ -42,8 +42,8 @@ pub(crate) async fn socket(
     let slot = api.stream_slot("multiplex")?;
     let traceparent = headers.get("traceparent").and_then(|value| value.to_str().ok()).map(str::to_owned);
     let session =
-        Session { api: api.clone(), tenant, traceparent, events: SelectAll::new(), open: HashMap::new() };
-    Ok(accept(api, upgrade, async move |socket| {
+        Session { api: api.clone(), access, traceparent, events: SelectAll::new(), open: HashMap::new() };
+    Ok(accept(api, upgrade.protocols(protocols(&headers)), async move |socket| {
         let _slot = slot;
         session.run(socket).await;
     }))
@@ -70,7 +70,7 @@ enum Frame {
 
 struct Session {
     api: Api,
-    tenant: TenantId,
+    access: Access,
     traceparent: Option<String>,
     events: SelectAll<Frames>,
     open: HashMap<JobId, (Uuid, AbortHandle)>,
@@ -78,7 +78,7 @@ struct Session {
 
 impl Session {
     async fn run(mut self, mut socket: Socket) {
-        let stopping = self.api.stopping.clone();
+        let ending = self.access.ending.clone();
         loop {
             // Cancel-safe: streams and `Socket::receive` keep what they do not hand out.
             tokio::select! {
@@ -96,7 +96,7 @@ impl Session {
                     Received::Close(code, reason) => return socket.close(code, reason).await,
                     Received::Gone => return,
                 },
-                () = stopping.cancelled() => return socket.close(close_code::AWAY, "shutting down").await,
+                () = ending.cancelled() => return socket.close(close_code::AWAY, "shutting down").await,
             }
         }
     }
@@ -127,10 +127,13 @@ impl Session {
     }
 
     async fn perform(&mut self, op: Op) -> Result<Option<JobView>, ApiError> {
+        if let Op::Submit { .. } | Op::Cancel { .. } = op {
+            self.access.check(Scope::Submit)?;
+        }
         match op {
             Op::Submit { job, idempotency_key } => {
                 let caller = Caller {
-                    tenant: self.tenant.clone(),
+                    tenant: self.access.tenant.clone(),
                     idempotency_key: idempotency_key.as_deref().map(checked_key).transpose()?,
                     traceparent: self.traceparent.clone(),
                 };
@@ -144,7 +147,7 @@ impl Session {
                 Ok(None)
             }
             Op::Cancel { job_id } => {
-                self.api.cancel(&self.tenant, job(&job_id)?).await.map(|job| Some(job.into()))
+                self.api.cancel(&self.access.tenant, job(&job_id)?).await.map(|job| Some(job.into()))
             }
             Op::Ping {} => Ok(None),
         }
@@ -156,7 +159,7 @@ impl Session {
             let detail = format!("This socket has {most} subscriptions: unsubscribe from one first.");
             return Err(ApiError::conflict("too_many_subscriptions", detail));
         }
-        let feed = self.api.feed(&self.tenant, job, after, "multiplex").await?;
+        let feed = self.api.feed(&self.access.tenant, job, after, "multiplex").await?;
         self.unsubscribe(job);
         let Some(feed) = feed else { return Ok(()) };
         let subscription = Uuid::new_v4();

@@ -12,12 +12,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use crate::access::Tenant;
 use crate::error::{ApiError, Problem};
 use crate::json;
 use crate::params::{NoParams, Params, path_id};
 use crate::state::{Api, ask};
 use crate::submit::{collection_not_found, filter, is_blank};
-use crate::tenant::Tenant;
 
 const DEFAULT_LIMIT: u64 = 10;
 /// Longest query, in bytes.

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use millhand_common::model::Agent;
-use millhand_common::ports::{Broker, Conversations, Documents, Embedder, Index, JobReader, JobStore};
+use millhand_common::ports::{Broker, Conversations, Documents, Embedder, Index, JobReader, JobStore, Keys};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::access::KeyRing;
 use crate::config::ApiConfig;
 use crate::error::ApiError;
 use crate::hints::Hints;
@@ -26,6 +27,8 @@ pub struct ApiState {
     pub reader: Arc<dyn JobReader>,
     pub conversations: Arc<dyn Conversations>,
     pub broker: Arc<dyn Broker>,
+    /// While there never was a key, everybody is the default tenant.
+    pub keys: Arc<dyn Keys>,
     /// `None`: documents and search answer 422 `index_not_configured`.
     pub documents: Option<Arc<dyn Documents>>,
     /// `None`: documents, search and `rag` answer 422 `index_not_configured`.
@@ -46,6 +49,9 @@ pub struct ApiState {
 pub struct AdminState {
     pub store: Arc<dyn JobStore>,
     pub broker: Arc<dyn Broker>,
+    pub keys: Arc<dyn Keys>,
+    /// Whether operators need a key with the scope `admin`: where others can reach the address.
+    pub needs_key: bool,
     /// Renders all metrics in the Prometheus text format.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     pub drain: Drain,
@@ -80,6 +86,7 @@ pub(crate) type Api = Arc<ApiInner>;
 pub(crate) struct ApiInner {
     pub(crate) ports: ApiState,
     pub(crate) hints: Hints,
+    pub(crate) keys: KeyRing,
     /// Cancelled when open streams and long polls shall end.
     pub(crate) stopping: CancellationToken,
     /// Sockets that left their connection.
@@ -89,7 +96,7 @@ pub(crate) struct ApiInner {
 }
 
 impl ApiInner {
-    pub(crate) fn new(ports: ApiState, hints: Hints, stopping: CancellationToken) -> Api {
+    pub(crate) fn new(ports: ApiState, hints: Hints, keys: KeyRing, stopping: CancellationToken) -> Api {
         let limits = &ports.config.limits;
         Arc::new(Self {
             streams: Arc::new(Semaphore::new(limits.streams)),
@@ -97,6 +104,7 @@ impl ApiInner {
             sockets: TaskTracker::new(),
             stopping,
             hints,
+            keys,
             ports,
         })
     }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use millhand_common::model::{AgentName, CollectionName, ConversationId, JobId, Status};
+use millhand_common::model::{AgentName, CollectionName, ConversationId, JobId, Scope, Status, TenantId};
 
 use crate::provider::ProviderArgs;
 
@@ -41,6 +41,8 @@ pub(crate) enum Command {
     Jobs(JobsArgs),
     /// List, show, replay and drop jobs that failed for good
     DeadLetters(DeadLettersArgs),
+    /// Make, list and revoke the keys that the API asks for
+    Keys(KeysArgs),
     /// Serve a model provider in a box: limits, faults and bills without a model
     Provider(Box<ProviderArgs>),
     /// Look at the configuration
@@ -63,7 +65,7 @@ pub(crate) struct ServerArgs {
     /// Address for operators: metrics, queues, dead letters [default: 127.0.0.1:8081]; port 0 = any
     #[arg(long, value_name = "ADDR")]
     pub(crate) admin: Option<SocketAddr>,
-    /// Serve addresses other than loopback although no credentials are configured
+    /// Serve addresses other than loopback although there are no keys
     #[arg(long)]
     pub(crate) insecure: bool,
 }
@@ -289,6 +291,61 @@ pub(crate) struct DeadLetterArgs {
     pub(crate) job: JobId,
     #[command(flatten)]
     pub(crate) client: AdminClientArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeysArgs {
+    #[command(subcommand)]
+    pub(crate) command: KeysCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Make a key; it is shown once
+    Create(KeysCreateArgs),
+    /// All keys, oldest first
+    List(KeysListArgs),
+    /// Make a key useless, within seconds
+    Revoke(KeysRevokeArgs),
+}
+
+/// Which store the keys are in.
+#[derive(Debug, Args)]
+pub(crate) struct KeysStoreArgs {
+    #[command(flatten)]
+    pub(crate) folder: FolderArgs,
+    /// Admin address of the server that runs on the folder; otherwise as the folder says
+    #[arg(long, env = "MILLHAND_ADMIN_URL", hide_env_values = true, value_name = "URL")]
+    pub(crate) admin_url: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeysCreateArgs {
+    /// Whose jobs, documents and conversations it opens
+    #[arg(long, value_name = "NAME")]
+    pub(crate) tenant: TenantId,
+    /// What it may be used for, of submit, read and admin
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "submit,read")]
+    pub(crate) scopes: Vec<Scope>,
+    #[command(flatten)]
+    pub(crate) store: KeysStoreArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeysListArgs {
+    #[command(flatten)]
+    pub(crate) store: KeysStoreArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeysRevokeArgs {
+    /// Id of the key, key_…
+    pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) store: KeysStoreArgs,
 }
 
 #[derive(Debug, Args)]

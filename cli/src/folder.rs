@@ -12,7 +12,7 @@ use crate::config::{self, IndexKind, StoreKind};
 use crate::server::{self, DEFAULT_DATA, Running, back_up};
 use crate::terminal::print;
 
-fn data(args: &FolderArgs) -> anyhow::Result<PathBuf> {
+pub(crate) fn data(args: &FolderArgs) -> anyhow::Result<PathBuf> {
     config::load(args.config.as_deref(), std::env::vars())?;
     Ok(args.data.clone().unwrap_or_else(|| DEFAULT_DATA.into()))
 }
@@ -42,7 +42,7 @@ pub(crate) async fn backup(args: BackupArgs) -> anyhow::Result<()> {
     ))
 }
 
-fn in_use(err: &anyhow::Error) -> bool {
+pub(crate) fn in_use(err: &anyhow::Error) -> bool {
     matches!(err.downcast_ref(), Some(OpenError::InUse(_)))
 }
 

@@ -4,6 +4,7 @@ mod args;
 mod client;
 mod config;
 mod folder;
+mod keys;
 mod provider;
 mod server;
 mod terminal;
@@ -48,6 +49,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Backup(args) => wait_for(folder::backup(args)).map(done),
         Command::Migrate(args) => wait_for(folder::migrate(args)).map(done),
+        Command::Keys(args) => wait_for(keys::run(args)).map(done),
         Command::Ingest(args) => wait_for(client::ingest::run(args)),
         Command::Search(args) => wait_for(client::search::run(args)).map(done),
         Command::Ask(args) => wait_for(client::ask::run(args)),
@@ -110,6 +112,7 @@ mod tests {
           ask           Ask a question; the answer is printed as it comes, then its sources
           jobs          List, show, follow and cancel jobs
           dead-letters  List, show, replay and drop jobs that failed for good
+          keys          Make, list and revoke the keys that the API asks for
           provider      Serve a model provider in a box: limits, faults and bills without a model
           config        Look at the configuration
           backup        Copy the data folder into a new one, also while a server runs on it
@@ -119,7 +122,7 @@ mod tests {
         Options:
               --config <FILE>  Configuration file; otherwise ./millhand.toml if it is there
               --admin <ADDR>   Address for operators: metrics, queues, dead letters [default: 127.0.0.1:8081]; port 0 = any
-              --insecure       Serve addresses other than loopback although no credentials are configured
+              --insecure       Serve addresses other than loopback although there are no keys
               --listen <ADDR>  Address for clients [default: 127.0.0.1:8080]; port 0 = any
               --data <DIR>     Data folder, made when it is not there [default: ./millhand-data]
               --slots <N>      Jobs that run at a time [default: 64]

@@ -68,7 +68,7 @@ pub(crate) struct ProviderArgs {
 
 /// Serves until a signal.
 pub(crate) fn run(args: ProviderArgs) -> anyhow::Result<ExitCode> {
-    addresses::check("--listen", args.listen, args.insecure)?;
+    addresses::check("--listen", args.listen, args.insecure, "it asks for no key")?;
     if let Err(reason) = args.settings.check() {
         anyhow::bail!(reason);
     }

@@ -4,5 +4,6 @@ pub mod answers;
 pub mod broker;
 pub mod documents;
 pub mod index;
+pub mod keys;
 pub mod limiter;
 pub mod store;

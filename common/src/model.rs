@@ -12,6 +12,7 @@ mod fold;
 mod hint;
 mod id;
 mod job;
+mod key;
 mod name;
 mod submit;
 mod time;
@@ -28,6 +29,7 @@ pub use job::{
     DocumentOutcome, IngestItem, Job, JobError, JobInput, JobKind, JobSpec, Lane, Message, Output, Role,
     Status, Terminal, Usage, Wait,
 };
+pub use key::{ApiKey, Scope};
 pub use name::{AgentName, CollectionName, NameError, TenantId};
 pub use submit::{OnBusy, OneOrMany};
 pub use time::Timestamp;

@@ -6,6 +6,7 @@ mod broker;
 mod conversations;
 mod documents;
 mod index;
+mod keys;
 mod limiter;
 mod models;
 mod reader;
@@ -16,6 +17,7 @@ pub use broker::{AckAfter, Broker, BrokerError, Delivery, Settle};
 pub use conversations::{Conversation, Conversations, StoredMessage};
 pub use documents::{DocumentLookup, Documents, DocumentsError, NewDocument, Write, Writer};
 pub use index::{Index, IndexDocument, IndexError, IndexPassage, SearchQuery};
+pub use keys::Keys;
 pub use limiter::{
     Amounts, Asking, Dimension, EXTEND_EVERY, Forecast, GATE_HORIZON, GRANT_TTL, LEASE_TTL, LimitPolicy,
     QuotaMode, RateLimiter, Reserved, Said, Used,

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use millhand_common::adapters::redis::{RedisOptions, RedisStore, StoreClock};
+use millhand_common::conformance::keys;
 use millhand_common::conformance::store::Subject;
 use millhand_common::conformance::store::random::{self, Driven};
 use millhand_tests::servers::Redis;
@@ -50,6 +51,14 @@ async fn open() -> Subject {
 }
 
 millhand_common::store_conformance!(open);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_are_kept_listed_and_revoked() {
+    let (server, options) = (Redis::start().await, alone());
+    let open = || RedisStore::open(&server.url(), options.clone());
+    let (one, other) = (open().await.unwrap(), open().await.unwrap());
+    keys::keys_are_kept_listed_and_revoked(one, other).await;
+}
 
 #[test]
 fn the_store_does_what_the_model_says() {

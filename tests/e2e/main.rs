@@ -9,6 +9,7 @@ mod cluster;
 mod cluster_script;
 mod compose;
 mod crash;
+mod credentials;
 mod damage;
 mod deadlines;
 mod faq;

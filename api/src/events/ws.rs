@@ -6,6 +6,7 @@ use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_
 use axum::response::Response;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
 use tokio_tungstenite::tungstenite;
+use tokio_util::sync::CancellationToken;
 
 use crate::state::{Api, ApiInner};
 
@@ -23,8 +24,13 @@ const BUFFER_BYTES: usize = 4 * 1024;
 const MAX_WRITE_BYTES: usize = 1024 * 1024;
 
 /// The events of one job, one text frame each, then close 1000. `None`: there are none.
-pub(super) fn follow(api: Api, upgrade: WebSocketUpgrade, feed: Option<Feed>) -> Response {
-    accept(api.clone(), upgrade, async move |mut socket: Socket| {
+pub(super) fn follow(
+    api: Api,
+    upgrade: WebSocketUpgrade,
+    feed: Option<Feed>,
+    ending: CancellationToken,
+) -> Response {
+    accept(api, upgrade, async move |mut socket: Socket| {
         let Some(mut feed) = feed else { return socket.close(close_code::NORMAL, "").await };
         loop {
             // Cancel-safe: `Feed::next` and `Socket::receive` keep what they do not hand out.
@@ -43,7 +49,7 @@ pub(super) fn follow(api: Api, upgrade: WebSocketUpgrade, feed: Option<Feed>) ->
                     Received::Close(code, reason) => Some((code, reason)),
                     Received::Gone => return,
                 },
-                () = api.stopping.cancelled() => Some((close_code::AWAY, "shutting down")),
+                () = ending.cancelled() => Some((close_code::AWAY, "shutting down")),
             };
             if let Some((code, reason)) = end {
                 return socket.close(code, reason).await;

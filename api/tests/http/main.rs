@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy knows unit tests only: this whole crate is a test")]
 
+mod access;
 mod admin;
 mod bad_input;
 mod documents;

@@ -29,6 +29,7 @@ async fn the_spec_names_every_route_and_resolves() {
     /v1/conversations: get post
     /v1/jobs/{id}/cancel: post
     /v1/jobs/{id}/events: get
+    /v1/jobs/{id}/ticket: post
     /v1/jobs/{id}: delete get
     /v1/jobs: get post
     /v1/usage: get

@@ -104,6 +104,7 @@ pub(crate) async fn start_with(change: impl FnOnce(&mut ApiState)) -> Ingress {
         reader: store.clone(),
         conversations: store.clone(),
         broker: broker.clone(),
+        keys: store.clone(),
         documents: Some(documents.clone()),
         index: Some(Arc::new(MemoryIndex(documents.clone()))),
         embedder: None,
@@ -116,6 +117,8 @@ pub(crate) async fn start_with(change: impl FnOnce(&mut ApiState)) -> Ingress {
     let admin = AdminState {
         store: store.clone(),
         broker: broker.clone(),
+        keys: store.clone(),
+        needs_key: false,
         metrics: Arc::new(|| "millhand_test_metric 1\n".to_owned()),
         drain,
         on_drain: None,

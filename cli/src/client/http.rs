@@ -158,6 +158,7 @@ fn hint(code: &str) -> Option<&'static str> {
         "model_not_configured" => Some("start the server with OPENAI_BASE_URL and MILLHAND_MODEL__NAME"),
         "index_not_configured" => Some("start the server with an index, e.g. `millhand up`"),
         "collection_not_found" => Some("`millhand ingest PATH --collection NAME` makes one"),
+        "unauthorized" => Some("give a key with --key or MILLHAND_KEY; `millhand keys create` makes one"),
         "storage_full" => Some("free disk space below the server's data folder"),
         _ => None,
     }

@@ -6,14 +6,17 @@ use std::net::SocketAddr;
 use anyhow::bail;
 use tokio::net::TcpListener;
 
-/// Refuses addresses that others can reach: no credentials can be configured yet.
-pub(crate) fn check(option: &str, address: SocketAddr, insecure: bool) -> anyhow::Result<()> {
-    if address.ip().is_loopback() || insecure {
+/// Why a server without keys is for its own machine.
+pub(crate) const NO_KEYS: &str = "there are no keys (`millhand keys create --tenant NAME` makes one)";
+
+/// Refuses addresses that others can reach, unless keys are asked for or it was said that none need be.
+pub(crate) fn check(option: &str, address: SocketAddr, open: bool, why_not: &str) -> anyhow::Result<()> {
+    if address.ip().is_loopback() || open {
         return Ok(());
     }
     bail!(
-        "{option} {address} can be reached from other machines, and no credentials are configured: listen on \
-         127.0.0.1, or say --insecure if something in front of it asks for them"
+        "{option} {address} can be reached from other machines, and {why_not}: listen on 127.0.0.1, or say \
+         --insecure if something in front of it asks who comes"
     )
 }
 
@@ -36,12 +39,12 @@ mod tests {
     #[test]
     fn others_are_let_in_only_when_it_is_said() {
         for local in ["127.0.0.1:0", "127.9.9.9:8080", "[::1]:8080"] {
-            check("--listen", local.parse().unwrap(), false).unwrap();
+            check("--listen", local.parse().unwrap(), false, NO_KEYS).unwrap();
         }
         for open in ["0.0.0.0:8080", "[::]:8080", "192.168.1.2:80"] {
             let open = open.parse().unwrap();
-            assert!(check("--admin", open, false).unwrap_err().to_string().contains("--insecure"));
-            check("--admin", open, true).unwrap();
+            assert!(check("--admin", open, false, NO_KEYS).unwrap_err().to_string().contains("--insecure"));
+            check("--admin", open, true, NO_KEYS).unwrap();
         }
     }
 

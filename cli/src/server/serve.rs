@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::addresses::NO_KEYS;
 use super::banner::Banner;
 use super::parts::{DEFAULT_DATA, Parts};
 use super::record::Running;
@@ -67,10 +68,6 @@ fn serve(
     config.admin.listen = args.admin.unwrap_or(config.admin.listen);
     config.worker.slots = slots.unwrap_or(config.worker.slots);
     role.fit(&mut config)?;
-    if role.serves() {
-        addresses::check("--listen", config.api.listen, args.insecure)?;
-    }
-    addresses::check("--admin", config.admin.listen, args.insecure)?;
 
     start_logs();
     crate::install_crypto();
@@ -79,13 +76,18 @@ fn serve(
 
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
-    let code = runtime.block_on(run(role, config, folder))?;
+    let code = runtime.block_on(run(role, config, folder, args.insecure))?;
     // Threads that still block on a disk or a name server do not hold up the end.
     runtime.shutdown_timeout(Duration::from_secs(1));
     Ok(code)
 }
 
-async fn run(role: Role, mut config: Config, folder: Option<DataFolder>) -> anyhow::Result<ExitCode> {
+async fn run(
+    role: Role,
+    mut config: Config,
+    folder: Option<DataFolder>,
+    insecure: bool,
+) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let mut signals = Signals::new().context("cannot wait for signals")?;
     let recorder = metrics::start()?;
@@ -98,6 +100,11 @@ async fn run(role: Role, mut config: Config, folder: Option<DataFolder>) -> anyh
     }
     let routes = Arc::new(if role.works() { models::routes(&config).await? } else { Routes::default() });
     let cache = if role.works() { models::cache(&config).await? } else { None };
+    let open = insecure || !parts.keys.keys().await.context("cannot read the keys")?.is_empty();
+    if role.serves() {
+        addresses::check("--listen", config.api.listen, open, NO_KEYS)?;
+    }
+    addresses::check("--admin", config.admin.listen, open, NO_KEYS)?;
     let api_listener = match role.serves() {
         true => Some(addresses::bind("--listen", config.api.listen).await?),
         false => None,
@@ -107,7 +114,7 @@ async fn run(role: Role, mut config: Config, folder: Option<DataFolder>) -> anyh
     let admin_address = admin_listener.local_addr()?;
 
     let (drain, stop) = (Drain::default(), Stop::new());
-    let server = Server { config, parts, embedder, routes, cache, drain, stop };
+    let server = Server { config, parts, embedder, routes, cache, insecure, drain, stop };
     let mut tasks = JoinSet::new();
     server.start_rest(&mut tasks, admin_listener, recorder);
     if role.works() {

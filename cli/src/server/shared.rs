@@ -8,7 +8,9 @@ use millhand_common::adapters::rabbitmq::{RabbitBroker, RabbitConfig};
 use millhand_common::adapters::redis::{
     AnswerOptions, LimiterOptions, RedisAnswers, RedisLimiter, RedisOptions, RedisStore,
 };
-use millhand_common::ports::{AnswerCache, Broker, Documents, Embedder, Index, LimitPolicy, RateLimiter};
+use millhand_common::ports::{
+    AnswerCache, Broker, Documents, Embedder, Index, Keys, LimitPolicy, RateLimiter,
+};
 use millhand_common::search::Opened;
 
 use crate::config::{Config, IndexConfig, Secret};
@@ -21,6 +23,11 @@ pub(super) async fn redis(config: &Config) -> anyhow::Result<Arc<RedisStore>> {
         ..RedisOptions::default()
     };
     RedisStore::open(address(config.store.url.as_ref()), options).await.context("[store]")
+}
+
+/// The keys, where the jobs are.
+pub(crate) async fn keys(config: &Config) -> anyhow::Result<Arc<dyn Keys>> {
+    Ok(redis(config).await?)
 }
 
 /// The quota of one model, where the jobs are.

@@ -27,6 +27,8 @@ pub(super) struct Server {
     pub(super) routes: Arc<Routes>,
     /// Of workers only.
     pub(super) cache: Option<Arc<Cache>>,
+    /// Others may reach this server although it asks for no key.
+    pub(super) insecure: bool,
     pub(super) drain: Drain,
     pub(super) stop: Stop,
 }
@@ -114,6 +116,7 @@ impl Server {
             reader: parts.reader.clone(),
             conversations: parts.conversations.clone(),
             broker: parts.broker.clone(),
+            keys: parts.keys.clone(),
             documents: parts.documents.clone(),
             index: parts.index.clone(),
             embedder: self.embedder.clone(),
@@ -139,6 +142,8 @@ impl Server {
         AdminState {
             store: self.parts.store.clone(),
             broker: self.parts.broker.clone(),
+            keys: self.parts.keys.clone(),
+            needs_key: !self.config.admin.listen.ip().is_loopback() && !self.insecure,
             metrics: Arc::new(move || recorder.render()),
             drain: self.drain.clone(),
             on_drain: Some(Arc::new(move || pull.cancel())),

@@ -38,7 +38,8 @@
 //! | `op:<uuid>` | string | for a minute, what a claim from the due index or a removal answered |
 //!
 //! Outside the shards: `<prefix>:{workers}:alive` and `:info` (who lives, until when), and
-//! `<prefix>:{s0}:format`, the version of this layout; a store of another version is refused.
+//! `<prefix>:{keys}` (API keys, and the secret
+//! that processes share), `<prefix>:{s0}:format`, the version of this layout; a store of another version is refused.
 //!
 //! Channels: `<prefix>:{s<n>}:news:<r>` (sharded) carries each event as `<seq> <attempt> <at> <type>
 //! <data>`, a line each; `<prefix>:due` the number of a shard in which a job became due;
@@ -56,6 +57,7 @@ mod conversations;
 mod due;
 mod feed;
 mod jobs;
+mod keys;
 mod letters;
 mod limiter;
 mod link;

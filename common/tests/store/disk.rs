@@ -5,13 +5,24 @@ use std::path::Path;
 use std::time::Duration;
 
 use millhand_common::adapters::embedded::{Clock, EmbeddedStore, StoreOptions};
+use millhand_common::conformance::keys;
 use millhand_common::conformance::store::{chat, completed, delta, new_tenant, request};
 use millhand_common::model::{JobId, Status, TenantId, WaitReason, WorkerId};
 use millhand_common::ports::{
-    Accepted, By, Claim, Claimed, Closed, Conversations, JobReader, JobStore, Lookup, Run,
+    Accepted, By, Claim, Claimed, Closed, Conversations, JobReader, JobStore, Keys, Lookup, Run,
 };
 
 use crate::{Opened, open_at, open_with};
+
+#[tokio::test]
+async fn keys_are_kept_listed_and_revoked() {
+    let dir = tempfile::tempdir().unwrap();
+    let Opened { store, .. } = open_at(dir.path(), Clock::manual());
+    keys::keys_are_kept_listed_and_revoked(store.clone(), store.clone()).await;
+    let before = store.keys().await.unwrap();
+    drop(store);
+    assert_eq!(open_at(dir.path(), Clock::manual()).store.keys().await.unwrap(), before);
+}
 
 #[tokio::test]
 async fn a_store_closed_and_opened_again_is_the_same() {

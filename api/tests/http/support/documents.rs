@@ -19,7 +19,7 @@ pub(crate) struct MemoryDocuments(Mutex<Kept>);
 #[derive(Default)]
 struct Kept {
     uploads: BTreeMap<UploadId, Bytes>,
-    collections: BTreeMap<CollectionName, BTreeMap<String, (Document, String)>>,
+    collections: BTreeMap<(TenantId, CollectionName), BTreeMap<String, (Document, String)>>,
     deleted: Vec<DocumentId>,
     /// Collection and document names the index was told to forget, in order.
     forgotten: Vec<String>,
@@ -39,8 +39,18 @@ impl MemoryDocuments {
         self.0.lock().unwrap().forgotten.clone()
     }
 
-    /// A document as a worker would have stored it.
+    /// A document of the default tenant, as a worker would have stored it.
     pub(crate) fn insert(&self, collection: &str, name: &str, text: &str) -> DocumentId {
+        self.insert_for(&TenantId::default(), collection, name, text)
+    }
+
+    pub(crate) fn insert_for(
+        &self,
+        tenant: &TenantId,
+        collection: &str,
+        name: &str,
+        text: &str,
+    ) -> DocumentId {
         let id = DocumentId::new();
         let collection: CollectionName = collection.parse().unwrap();
         let document = Document {
@@ -56,16 +66,26 @@ impl MemoryDocuments {
             created_at: Timestamp::from_millis(1_795_546_500_123),
         };
         let mut kept = self.0.lock().unwrap();
-        kept.collections.entry(collection).or_default().insert(name.to_owned(), (document, text.to_owned()));
+        let documents = kept.collections.entry((tenant.clone(), collection)).or_default();
+        documents.insert(name.to_owned(), (document, text.to_owned()));
         id
     }
 
-    fn find(&self, collection: &CollectionName, id: DocumentId) -> DocumentLookup<(Document, String)> {
+    fn find(
+        &self,
+        tenant: &TenantId,
+        collection: &CollectionName,
+        id: DocumentId,
+    ) -> DocumentLookup<(Document, String)> {
         let kept = self.0.lock().unwrap();
         if kept.deleted.contains(&id) {
             return DocumentLookup::Deleted;
         }
-        let all = kept.collections.get(collection).into_iter().flat_map(BTreeMap::values);
+        let all = kept
+            .collections
+            .get(&(tenant.clone(), collection.clone()))
+            .into_iter()
+            .flat_map(BTreeMap::values);
         match all.into_iter().find(|(document, _)| document.id == id) {
             Some(found) => DocumentLookup::Found(found.clone()),
             None => DocumentLookup::Unknown,
@@ -105,25 +125,31 @@ impl Documents for MemoryDocuments {
         Ok(0)
     }
 
-    async fn create_collection(&self, _: &TenantId, name: &CollectionName) -> Result<bool, DocumentsError> {
+    async fn create_collection(
+        &self,
+        tenant: &TenantId,
+        name: &CollectionName,
+    ) -> Result<bool, DocumentsError> {
         let mut kept = self.0.lock().unwrap();
-        let made = !kept.collections.contains_key(name);
-        kept.collections.entry(name.clone()).or_default();
+        let key = (tenant.clone(), name.clone());
+        let made = !kept.collections.contains_key(&key);
+        kept.collections.entry(key).or_default();
         Ok(made)
     }
 
-    async fn collections(&self, _: &TenantId) -> Result<Vec<(CollectionName, u64)>, DocumentsError> {
+    async fn collections(&self, tenant: &TenantId) -> Result<Vec<(CollectionName, u64)>, DocumentsError> {
         let kept = self.0.lock().unwrap();
-        Ok(kept.collections.iter().map(|(name, documents)| (name.clone(), documents.len() as u64)).collect())
+        let own = kept.collections.iter().filter(|((owner, _), _)| owner == tenant);
+        Ok(own.map(|((_, name), documents)| (name.clone(), documents.len() as u64)).collect())
     }
 
     async fn delete_collection(
         &self,
-        _: &TenantId,
+        tenant: &TenantId,
         name: &CollectionName,
         _: u64,
     ) -> Result<bool, DocumentsError> {
-        Ok(self.0.lock().unwrap().collections.remove(name).is_some())
+        Ok(self.0.lock().unwrap().collections.remove(&(tenant.clone(), name.clone())).is_some())
     }
 
     async fn put(&self, _: &TenantId, _: NewDocument) -> Result<Write, DocumentsError> {
@@ -132,13 +158,14 @@ impl Documents for MemoryDocuments {
 
     async fn list(
         &self,
-        _: &TenantId,
+        tenant: &TenantId,
         collection: &CollectionName,
         limit: usize,
         after: Option<&str>,
     ) -> Result<Option<Page<Document>>, DocumentsError> {
         let kept = self.0.lock().unwrap();
-        let Some(documents) = kept.collections.get(collection) else { return Ok(None) };
+        let key = (tenant.clone(), collection.clone());
+        let Some(documents) = kept.collections.get(&key) else { return Ok(None) };
         let rest = documents.iter().filter(|(name, _)| after.is_none_or(|after| after < name.as_str()));
         let mut data: Vec<_> = rest.map(|(_, (document, _))| document.clone()).collect();
         let more = limit < data.len();
@@ -149,34 +176,35 @@ impl Documents for MemoryDocuments {
 
     async fn get(
         &self,
-        _: &TenantId,
+        tenant: &TenantId,
         collection: &CollectionName,
         id: DocumentId,
     ) -> Result<DocumentLookup<Document>, DocumentsError> {
-        Ok(map(self.find(collection, id), |(document, _)| document))
+        Ok(map(self.find(tenant, collection, id), |(document, _)| document))
     }
 
     async fn text(
         &self,
-        _: &TenantId,
+        tenant: &TenantId,
         collection: &CollectionName,
         id: DocumentId,
     ) -> Result<DocumentLookup<String>, DocumentsError> {
-        Ok(map(self.find(collection, id), |(_, text)| text))
+        Ok(map(self.find(tenant, collection, id), |(_, text)| text))
     }
 
     async fn delete(
         &self,
-        _: &TenantId,
+        tenant: &TenantId,
         collection: &CollectionName,
         id: DocumentId,
         _: u64,
     ) -> Result<DocumentLookup<Document>, DocumentsError> {
-        let found = self.find(collection, id);
+        let found = self.find(tenant, collection, id);
         if let DocumentLookup::Found((document, _)) = &found {
             let mut kept = self.0.lock().unwrap();
             kept.deleted.push(id);
-            kept.collections.get_mut(collection).unwrap().remove(&document.name);
+            let key = (tenant.clone(), collection.clone());
+            kept.collections.get_mut(&key).unwrap().remove(&document.name);
         }
         Ok(map(found, |(document, _)| document))
     }
@@ -234,10 +262,10 @@ impl Index for MemoryIndex {
         Ok(())
     }
 
-    async fn search(&self, _: &TenantId, query: &SearchQuery) -> Result<Vec<Passage>, IndexError> {
+    async fn search(&self, tenant: &TenantId, query: &SearchQuery) -> Result<Vec<Passage>, IndexError> {
         let kept = self.0.0.lock().unwrap();
-        let all =
-            query.collections.iter().filter_map(|name| kept.collections.get(name)).flat_map(BTreeMap::values);
+        let named = query.collections.iter().map(|name| (tenant.clone(), name.clone()));
+        let all = named.filter_map(|key| kept.collections.get(&key)).flat_map(BTreeMap::values);
         let hits = all.filter_map(|(document, text)| {
             let from = text.find(&query.texts[0])?;
             let span = Span::new(from, from + query.texts[0].len());

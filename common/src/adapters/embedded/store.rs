@@ -6,6 +6,7 @@ mod append;
 mod claim;
 mod close;
 mod conversations;
+mod keys;
 mod letters;
 mod reader;
 mod record;
