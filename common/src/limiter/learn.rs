@@ -107,7 +107,8 @@ impl Pool {
                 // Gone from what is sure, and surely not charged when this was said.
                 let uncharged = (meter.placed + heard.uncharged[at]) * PARTS;
                 let is_short = most + call / 4 < meter.sure + uncharged;
-                let is_surplus = most > meter.sure + meter.held * PARTS + 4 * call;
+                // While refill is counted at less than the limit there is a surplus whatever is charged.
+                let is_surplus = self.share == 1000 && most > meter.sure + meter.held * PARTS + 4 * call;
                 // Prompts of calls under way were charged as they are and will be settled so: what was reserved
                 // beyond comes back though it was never gone from what is left.
                 let kept = if self.charges_whole { call / 4 } else { 0 };

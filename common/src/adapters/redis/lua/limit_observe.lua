@@ -61,7 +61,7 @@ for d = 1, 4 do
       local refused = args[2] ~= '' and call and d > 1 and call[1][d] or 0
       local uncharged = (m.placed + refused) * PARTS
       local is_short = most + floordiv(typical, 4) < m.sure + uncharged
-      local is_surplus = most > m.sure + m.held * PARTS + 4 * typical
+      local is_surplus = p.share == 1000 and most > m.sure + m.held * PARTS + 4 * typical
       local kept = p.whole and floordiv(typical, 4) or 0
       m.sure = math.min(m.sure, most - uncharged - kept)
       if d >= 3 then learn_charge(is_short, is_surplus) end
