@@ -211,7 +211,8 @@ async fn without_a_pool_a_job_fails_where_it_shall_and_says_why() {
     for n in 0..3 {
         let (job, _) = routed.ask(&format!("fail{n} tokens=3")).await;
         assert_eq!(job["error"]["code"], "model_unavailable", "{job}");
-        assert!(job["error"]["message"].as_str().unwrap().contains("class `smart`"), "{job}");
+        let message = job["error"]["message"].as_str().unwrap();
+        assert!(message.contains("class `smart`") && message.contains("no credit"), "{job}");
     }
     assert_eq!(routed.calls().await, (1, 0));
 }
@@ -237,6 +238,8 @@ async fn without_a_pool_documents_are_quoted_where_they_shall_be() {
         (Some("completed"), &json!(true)),
         "{job}"
     );
+    let text = job["output"]["text"].as_str().unwrap();
+    assert!(text.starts_with("No language model can be asked now"), "{text}");
     let citations = check_citations(&server.client, &job).await;
     assert_eq!(citations[0]["quote"], "A bicycle costs three crowns.");
     assert!(log.iter().any(|event| event.contains("\"model\":\"extractive\"")), "{log:#?}");

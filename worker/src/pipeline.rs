@@ -88,11 +88,7 @@ async fn answer_from_documents(
         }
     }
     let quotes = extract::quotations(question, &found);
-    let terminal = record::quotations(&mut speaker, voice, quotes, &found).await?;
-    Ok(match instead {
-        Some(calls) => Terminal { model: Some(record::QUOTATIONS.to_owned()), calls, ..terminal },
-        None => terminal,
-    })
+    record::quotations(&mut speaker, voice, quotes, &found, instead).await
 }
 
 async fn talk(attempt: &Attempt, deps: &AnswerDeps, agent: &Agent) -> Result<Terminal, Failure> {

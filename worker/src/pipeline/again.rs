@@ -117,8 +117,8 @@ fn back(jitter: f64) -> Duration {
 pub(crate) enum Why {
     /// Its quota comes after this long.
     Later(Duration),
-    /// It is left alone for this long.
-    Shut(Duration),
+    /// It is left alone for this long, since its calls fail, the last one like this.
+    Shut(Duration, String),
     /// Its call failed and is not made again in place.
     Failed(ModelError),
     /// It never takes a call of this size.
@@ -146,7 +146,7 @@ pub(crate) fn without_pool(
     let later = why.iter().filter_map(|(_, why)| match why {
         Why::Later(after) => Some(*after),
         Why::Failed(ModelError::RateLimited { retry_after, .. }) => Some(retry_after.unwrap_or(LAST_BACK)),
-        Why::Shut(_) | Why::Failed(_) | Why::TooLarge(_) => None,
+        Why::Shut(..) | Why::Failed(_) | Why::TooLarge(_) => None,
     });
     if let Some(after) = later.min() {
         return Ending::Failure(Failure::NoQuota { after });
@@ -160,7 +160,7 @@ pub(crate) fn without_pool(
         OnUnavailable::Wait => {}
     }
     let until = why.iter().filter_map(|(_, why)| match why {
-        Why::Shut(pause) => Some((*pause).min(LOOK_AGAIN.max(age / 4)) + FIRST_BACK.mul_f64(jitter)),
+        Why::Shut(pause, _) => Some((*pause).min(LOOK_AGAIN.max(age / 4)) + FIRST_BACK.mul_f64(jitter)),
         Why::Failed(ModelError::Overloaded { retry_after: Some(asked) }) => {
             Some(*asked + asked.mul_f64(0.1 * jitter))
         }
@@ -200,8 +200,8 @@ pub(crate) fn unavailable(class: &str, why: &[(&str, Why)]) -> JobError {
         .iter()
         .map(|(pool, why)| match why {
             Why::Failed(err) => format!("pool `{pool}`: {err}"),
-            Why::Shut(pause) => {
-                format!("pool `{pool}` is left alone for {:.0} s, its calls failed", pause.as_secs_f64())
+            Why::Shut(pause, last) => {
+                format!("pool `{pool}` is left alone for {:.0} s: {last}", pause.as_secs_f64())
             }
             Why::Later(after) => format!("pool `{pool}` has no quota for {:.0} s", after.as_secs_f64()),
             Why::TooLarge(error) => format!("pool `{pool}`: {}", error.message),

@@ -27,6 +27,14 @@ impl Voice {
         }
     }
 
+    /// The same where there is a model, and it cannot be asked now.
+    pub(crate) fn quotations_instead(self) -> &'static str {
+        match self {
+            Self::English => "No language model can be asked now; these are quotations from your documents.",
+            Self::Chinese => "语言模型暂不可用；以下为您的文档中的原文摘录。",
+        }
+    }
+
     pub(crate) fn not_answered(self) -> &'static str {
         match self {
             Self::English => "The documents do not answer this question.",

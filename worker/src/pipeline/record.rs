@@ -25,19 +25,25 @@ pub(crate) async fn nothing_found(
     Ok(completed(speaker, false))
 }
 
-/// Quotations, or that there are none and what comes closest.
+/// Quotations, or that there are none and what comes closest. `instead`: a model was to answer and none
+/// could, after this many calls.
 pub(crate) async fn quotations(
     speaker: &mut Speaker<'_>,
     voice: Voice,
     quotations: Vec<Quotation>,
     found: &Found,
+    instead: Option<u32>,
 ) -> Result<Terminal, Failure> {
+    let by_whom = |terminal: Terminal| match instead {
+        Some(calls) => Terminal { model: Some(QUOTATIONS.to_owned()), calls, ..terminal },
+        None => terminal,
+    };
     if quotations.is_empty() {
         speaker.say(voice.not_answered()).await?;
         speaker.say(&closest(voice, &found.passages)).await?;
-        return Ok(completed(speaker, false));
+        return Ok(by_whom(completed(speaker, false)));
     }
-    speaker.say(voice.quotations()).await?;
+    speaker.say(if instead.is_some() { voice.quotations_instead() } else { voice.quotations() }).await?;
     for quotation in quotations {
         let Some(passage) = found.passages.get(quotation.passage) else { continue };
         let Some(quote) = quotation.span.of(&passage.text) else { continue };
@@ -47,7 +53,7 @@ pub(crate) async fn quotations(
         let answer_span = Span::new(from, from + quote.len());
         speaker.cite(citation(passage, quotation.span, answer_span)).await?;
     }
-    Ok(completed(speaker, true))
+    Ok(by_whom(completed(speaker, true)))
 }
 
 /// A model's answer from passages.

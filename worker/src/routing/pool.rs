@@ -24,13 +24,19 @@ pub struct Pool {
 struct Health {
     breaker: Breaker,
     budget: RetryBudget,
+    /// How the last call ended that was a sign of sickness.
+    last_failure: String,
 }
 
 impl Pool {
     /// `name` is the configuration's; without a quota its calls are not limited.
     #[must_use]
     pub fn new(name: &str, model: Arc<dyn ChatModel>, quota: Option<Arc<Quota>>) -> Arc<Self> {
-        let health = Health { breaker: Breaker::default(), budget: RetryBudget::new(Duration::ZERO) };
+        let health = Health {
+            breaker: Breaker::default(),
+            budget: RetryBudget::new(Duration::ZERO),
+            last_failure: String::new(),
+        };
         let pool =
             Self { name: name.to_owned(), model, quota, started: Instant::now(), health: Mutex::new(health) };
         pool.show(&pool.lock());
@@ -67,6 +73,11 @@ impl Pool {
         self.lock().breaker.shut_for(self.now())
     }
 
+    /// How its last call ended that told of sickness.
+    pub(crate) fn last_failure(&self) -> String {
+        self.lock().last_failure.clone()
+    }
+
     /// Takes one retry in place out of the budget, if there is one.
     pub(crate) fn may_retry(&self) -> bool {
         let mut health = self.lock();
@@ -78,8 +89,12 @@ impl Pool {
         may
     }
 
-    fn ended(&self, probe: bool, signal: Signal) {
+    fn ended(&self, probe: bool, failed: Option<&ModelError>) {
+        let signal = failed.map_or(Signal::Good, signal);
         let mut health = self.lock();
+        if let (Signal::Sick | Signal::NoCredit, Some(err)) = (signal, failed) {
+            health.last_failure = err.to_string();
+        }
         let before = health.breaker.gauge();
         health.breaker.ended(self.now(), probe, signal);
         if signal == Signal::Good {
@@ -96,7 +111,7 @@ impl Pool {
     }
 
     fn show(&self, health: &Health) {
-        let Health { breaker, budget } = health;
+        let Health { breaker, budget, .. } = health;
         gauge!(telemetry::MODEL_BREAKER_STATE, "pool" => self.name.clone()).set(breaker.gauge());
         gauge!(telemetry::MODEL_RETRY_BUDGET_LEFT, "pool" => self.name.clone()).set(budget.left());
     }
@@ -125,14 +140,14 @@ impl Pass {
     /// Text has come: who waits for a probe need not wait for its last word.
     pub(crate) fn answering(&mut self) {
         if std::mem::take(&mut self.probe) {
-            self.pool.ended(true, Signal::Good);
+            self.pool.ended(true, None);
         }
     }
 
     /// The call has ended.
     pub(crate) fn ended(mut self, failed: Option<&ModelError>) {
         let probe = std::mem::take(&mut self.probe);
-        self.pool.ended(probe, failed.map_or(Signal::Good, signal));
+        self.pool.ended(probe, failed);
     }
 }
 

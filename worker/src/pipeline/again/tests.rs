@@ -81,7 +81,7 @@ fn ending(then: OnUnavailable, why: Vec<(&str, Why)>) -> Ending {
 }
 
 fn shut(seconds: u64) -> Why {
-    Why::Shut(Duration::from_secs(seconds))
+    Why::Shut(Duration::from_secs(seconds), "it failed".to_owned())
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn who_shall_not_wait_is_answered_or_failed_at_once() {
         panic!("not failed")
     };
     assert_eq!((error.code.as_str(), error.retryable), ("model_unavailable", true));
-    insta::assert_snapshot!(error.message, @"no model of the class `smart` can answer now: pool `a` is left alone for 9 s, its calls failed; pool `b`: model's account has no credit: pay");
+    insta::assert_snapshot!(error.message, @"no model of the class `smart` can answer now: pool `a` is left alone for 9 s: it failed; pool `b`: model's account has no credit: pay");
 }
 
 #[test]

@@ -88,7 +88,7 @@ impl<'a> Turn<'a> {
             let pass = match pool.enter() {
                 Ok(pass) => pass,
                 Err(pause) => {
-                    why.push((at, Why::Shut(pause)));
+                    why.push((at, Why::Shut(pause, pool.last_failure())));
                     continue;
                 }
             };
@@ -140,7 +140,7 @@ impl<'a> Turn<'a> {
                     (Failed::Size(error), _) => Why::TooLarge(error),
                     (Failed::Call(ModelError::TooLarge(said)), _) => Why::Failed(ModelError::TooLarge(said)),
                     // This attempt's own calls may have been the last straw.
-                    (Failed::Call(_), Some(pause)) => Why::Shut(pause),
+                    (Failed::Call(err), Some(pause)) => Why::Shut(pause, err.to_string()),
                     (Failed::Call(err), None) => Why::Failed(err),
                 },
             ));
