@@ -55,8 +55,8 @@ millhand_common::store_conformance!(open);
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_are_kept_listed_and_revoked() {
     let (server, options) = (Redis::start().await, alone());
-    let open = || RedisStore::open(&server.url(), options.clone());
-    let (one, other) = (open().await.unwrap(), open().await.unwrap());
+    let one = RedisStore::open(&server.url(), options.clone()).await.unwrap();
+    let other = RedisStore::open(&server.url(), options).await.unwrap();
     keys::keys_are_kept_listed_and_revoked(one, other).await;
 }
 

@@ -23,7 +23,8 @@ async fn status(client: &Client, key: &str, path: &str) -> u16 {
 }
 
 async fn becomes(client: &Client, key: &str, path: &str, wanted: u16) {
-    wait_for("the key to change", || async { (status(client, key, path).await == wanted).then_some(()) }).await;
+    wait_for("the key to change", || async { (status(client, key, path).await == wanted).then_some(()) })
+        .await;
 }
 
 /// Through the running server, which owns the folder; and on the folder itself when nobody does.
@@ -52,7 +53,8 @@ async fn keys_are_made_and_revoked_while_the_server_runs_and_while_it_does_not()
     let server = Launch::new(dir.path()).start().await;
     assert_eq!(status(&server.client, key, "/v1/jobs").await, 401);
     assert_eq!(status(&server.client, second["key"].as_str().unwrap(), "/v1/jobs").await, 200);
-    let unknown = Command::new(binary()).args(["keys", "revoke", "key_x", "--data", data]).output().await.unwrap();
+    let unknown =
+        Command::new(binary()).args(["keys", "revoke", "key_x", "--data", data]).output().await.unwrap();
     assert!(!unknown.status.success());
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("millhand keys list"));
 }
@@ -74,7 +76,8 @@ async fn every_ingress_knows_a_key_and_other_machines_may_come() {
     assert!(said.contains("millhand keys create"), "{said}");
     let env = [("MILLHAND_STORE__KIND", "redis"), ("MILLHAND_STORE__URL", url.as_str())];
     let key = keys(&["create", "--tenant", "acme"], &env).await["key"].as_str().unwrap().to_owned();
-    let (first, second) = futures::join!(open.start(), launch("api").start());
+    let local = launch("api");
+    let (first, second) = futures::join!(open.start(), local.start());
     for server in [&first, &second] {
         let client = Client::new(&server.url.replace("0.0.0.0", "127.0.0.1"));
         assert_eq!(status(&client, &key, "/v1/jobs").await, 200);

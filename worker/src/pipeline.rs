@@ -23,9 +23,9 @@ use millhand_common::model::{Agent, AgentKind, AgentName, JobError, Terminal};
 use millhand_common::ports::{Conversations, Documents, Embedder, Index, JobReader};
 
 use crate::attempt::{Attempt, Failure};
+use crate::cache::Cache;
 use crate::routing::Routes;
 use generate::Made;
-use crate::cache::Cache;
 use phrases::Voice;
 use speaker::Speaker;
 

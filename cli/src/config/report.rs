@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use millhand_worker::routing::Class;
 use millhand_common::model::AgentName;
+use millhand_worker::routing::Class;
 use serde_json::json;
 
 use super::{BrokerKind, Config, IndexKind, LimitsMode, Loaded, ModelConfig, StoreKind, load};
