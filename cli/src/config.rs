@@ -70,7 +70,7 @@ impl Config {
 
     /// Names of agents whose answers are kept and given again.
     pub(crate) fn agents_with_cache(&self) -> Vec<AgentName> {
-        if !self.cache.enabled || self.model.name.is_none() {
+        if !self.cache.enabled || self.pools().next().is_none() {
             return Vec::new();
         }
         self.agents().into_iter().filter(Agent::shares_answers).map(|agent| agent.name).collect()

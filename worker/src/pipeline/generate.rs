@@ -42,7 +42,7 @@ pub(crate) struct Reply {
     pub(crate) none: bool,
     /// Marks taken out because no passage has their id or supports their sentence.
     pub(crate) unsupported_marks: u32,
-    /// What the model wrote, marks included; not journaled.
+    /// What the model of the first pool wrote, marks included; empty when another pool's did. Not journaled.
     #[serde(skip)]
     pub(crate) raw: String,
 }
@@ -80,7 +80,7 @@ pub(crate) async fn reply(
         Part::Alone => calls(speaker, deps, route, &prompt).await,
         Part::Lead(flight) => {
             let made = flight.during(calls(speaker, deps, route, &prompt)).await;
-            flight.land(shared(&made, route.pools[0].model().name())).await;
+            flight.land(shared(&made)).await;
             made
         }
         Part::Given(Shared::Refused(error)) => Err(Failure::Fatal(error)),
@@ -100,12 +100,12 @@ async fn part(speaker: &Speaker<'_>, deps: &AnswerDeps, route: &Route, prompt: &
     cache.part(key, quota::needs_none).await
 }
 
-/// What may be shared of what the calls came to: an answer of the model that was asked first, which it ended
-/// itself and which was counted whole; or that the provider does not take the request.
-fn shared(made: &Result<Made, Failure>, first: &str) -> Option<Shared> {
+/// What may be shared of what the calls came to: an answer of the pool that was asked first, which its model
+/// ended itself and which was counted whole; or that the provider does not take the request.
+fn shared(made: &Result<Made, Failure>) -> Option<Shared> {
     match made {
-        Ok(Made::Reply(Reply { finish: FinishReason::Stop, usage: Some(usage), raw, model, .. }))
-            if usage.input_tokens > 0 && usage.output_tokens > 0 && model == first =>
+        Ok(Made::Reply(Reply { finish: FinishReason::Stop, usage: Some(usage), raw, .. }))
+            if usage.input_tokens > 0 && usage.output_tokens > 0 && !raw.is_empty() =>
         {
             Some(Shared::Answer { text: raw.clone(), usage: *usage })
         }
@@ -173,7 +173,9 @@ async fn calls(
         let (at, pool) = (seat.at, seat.pool().clone());
         let err = match call(speaker, deps, prompt, seat).await {
             Ok(reply) => {
-                let reply = Reply { calls, ..reply };
+                // Who asks next asks the first pool, and gets no other one's answer, whatever its model is called.
+                let raw = if at == 0 { reply.raw } else { String::new() };
+                let reply = Reply { calls, raw, ..reply };
                 complete(speaker, &reply, false).await?;
                 return Ok(Made::Reply(reply));
             }
@@ -273,39 +275,40 @@ mod tests {
 
     #[test]
     fn only_whole_counted_answers_of_the_first_pool_and_refused_requests_are_shared() {
-        let reply = |finish, tokens: Option<(u64, u64)>, model: &str| {
+        let reply = |finish, tokens: Option<(u64, u64)>, raw: &str| {
             let usage = |(input_tokens, output_tokens)| Usage { input_tokens, output_tokens, cost_usd: 0.0 };
             Made::Reply(Reply {
                 finish,
                 usage: tokens.map(usage),
-                model: model.to_owned(),
+                model: "m".to_owned(),
                 calls: 1,
                 cached: false,
                 none: false,
                 unsupported_marks: 0,
-                raw: "水 [[b7k2]]".to_owned(),
+                raw: raw.to_owned(),
             })
         };
-        let whole = Ok(reply(FinishReason::Stop, Some((3, 2)), "m"));
+        let text = "水 [[b7k2]]";
         assert!(matches!(
-            shared(&whole, "m"),
-            Some(Shared::Answer { text, usage }) if text == "水 [[b7k2]]" && usage.output_tokens == 2
+            shared(&Ok(reply(FinishReason::Stop, Some((3, 2)), text))),
+            Some(Shared::Answer { text: kept, usage }) if kept == text && usage.output_tokens == 2
         ));
-        assert!(shared(&whole, "another").is_none(), "a fallback wrote it");
         for not_whole in [
-            reply(FinishReason::Length, Some((3, 2)), "m"),
-            reply(FinishReason::ContentFilter, Some((3, 2)), "m"),
-            reply(FinishReason::Stop, None, "m"),
-            reply(FinishReason::Stop, Some((3, 0)), "m"),
+            reply(FinishReason::Length, Some((3, 2)), text),
+            reply(FinishReason::ContentFilter, Some((3, 2)), text),
+            reply(FinishReason::Stop, None, text),
+            reply(FinishReason::Stop, Some((3, 0)), text),
+            // A fallback wrote it.
+            reply(FinishReason::Stop, Some((3, 2)), ""),
             Made::NoModel { calls: 1 },
         ] {
-            assert!(shared(&Ok(not_whole), "m").is_none());
+            assert!(shared(&Ok(not_whole)).is_none());
         }
         let rejected = refused(&ModelError::Rejected("HTTP 400".to_owned()), "default");
-        assert!(matches!(shared(&Err(rejected), "m"), Some(Shared::Refused(error)) if !error.retryable));
+        assert!(matches!(shared(&Err(rejected)), Some(Shared::Refused(error)) if !error.retryable));
         let unauthorized = refused(&ModelError::Unauthorized, "default");
         for passes in [unauthorized, Failure::NoQuota { after: Duration::from_secs(1) }] {
-            assert!(shared(&Err(passes), "m").is_none());
+            assert!(shared(&Err(passes)).is_none());
         }
     }
 }

@@ -19,6 +19,10 @@ impl ChatModel for Nothing {
         "nothing"
     }
 
+    fn origin(&self) -> &str {
+        "http://nowhere/v1"
+    }
+
     async fn stream(&self, _: ChatRequest) -> Result<ChatStream, ModelError> {
         Err(ModelError::TimedOut)
     }
