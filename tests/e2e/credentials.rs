@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use millhand_tests::browser::Browser;
+use millhand_tests::provider::answer_to;
 use millhand_tests::server::binary;
 use millhand_tests::servers::{RabbitMq, Redis};
 use millhand_tests::{Client, Launch, Provider, wait_for};
@@ -99,7 +100,7 @@ async fn a_page_in_a_real_browser_reads_with_a_ticket_and_with_a_protocol() {
     let seen = browser.run(&page, &PAGE.replace("KEY", key)).await;
     assert_eq!(seen["refused"], 401, "{seen}");
     for way in ["eventsource", "socket", "multiplex"] {
-        assert_eq!(seen[way], "[页] w1 字2 w3", "{seen}");
+        assert_eq!(seen[way], answer_to("页 tokens=3 gap=5"), "{seen}");
     }
     let log = server.logged();
     assert!(!log.contains(key) && !log.contains("mht_"), "neither key nor ticket is logged");

@@ -108,11 +108,15 @@ fn hidden_slices_of_a_minute_cost_few_refusals_and_little_use() {
     for mode in [QuotaMode::Bucket, QuotaMode::Window] {
         let mut plan = plan(tokens(600_000, mode, 1));
         (plan.manner, plan.longest_ms) = (Manner::Slices, 1_000);
-        let (provider, outcome) = run(&plan);
-        let used = used(&plan, provider.charged);
-        println!("slices: used {used:.3}, {} refused, {outcome:?}", provider.refused);
-        assert!(provider.refused <= 3, "{} {outcome:?}", provider.refused);
-        assert!(used >= 0.92, "{used}");
+        // The pace comes back by a hundredth a minute, so what was learned is found again.
+        for (seconds, most) in [(120, 3), (600, 6)] {
+            plan.seconds = seconds;
+            let (provider, outcome) = run(&plan);
+            let used = used(&plan, provider.charged);
+            println!("slices, {seconds} s: used {used:.3}, {} refused, {outcome:?}", provider.refused);
+            assert!(provider.refused <= most, "{} {outcome:?}", provider.refused);
+            assert!(used >= 0.92, "{used}");
+        }
     }
 }
 
