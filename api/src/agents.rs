@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use millhand_common::model::{AgentKind, AgentName};
+use millhand_common::model::{AgentKind, AgentName, Usd};
 use millhand_common::ports::{UsageBy, UsageRow};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -64,7 +64,8 @@ pub(crate) struct UsageParams {
     by: Option<By>,
 }
 
-/// Calls, tokens and money of terminal jobs. Each row is named by `day`, `tenant` or `model`.
+/// Calls, tokens and money of all model calls that are over, also of jobs that are no longer kept, by the day
+/// (UTC) on which they began. Each row is named by `day`, `tenant` or `model`.
 #[utoipa::path(get, path = "/v1/usage", tag = "agents", params(UsageParams),
     responses((status = 200, description = "`{\"data\": [{\"day\", \"calls\", \"input_tokens\", \"output_tokens\", \"cost_usd\"}]}`", body = Object),
         (status = 422, body = Problem), (status = 503, body = Problem)))]
@@ -80,7 +81,8 @@ pub(crate) async fn usage(
     };
     let rows = ask(api.ports.reader.usage(Some(&tenant), by)).await?;
     let rows = rows.into_iter().map(|row| {
-        let UsageRow { key, calls, input_tokens, output_tokens, cost_usd } = row;
+        let UsageRow { key, calls, input_tokens, output_tokens, nano_usd } = row;
+        let cost_usd = Usd::from_nano(nano_usd).as_dollars();
         json!({ name: key, "calls": calls, "input_tokens": input_tokens, "output_tokens": output_tokens, "cost_usd": cost_usd })
     });
     Ok(Json(json!({ "data": rows.collect::<Vec<_>>() })))

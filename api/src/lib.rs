@@ -6,6 +6,7 @@
 mod access;
 mod admin;
 mod agents;
+mod allowance;
 mod collections;
 mod config;
 mod conversations;
@@ -45,6 +46,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
+pub use allowance::Allowance;
 pub use config::{AdminConfig, ApiConfig, ApiLimits};
 pub use state::{AdminState, ApiState, Backup, Drain};
 

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access::KeyRing;
+use crate::allowance::Allowance;
 use crate::config::ApiConfig;
 use crate::error::ApiError;
 use crate::hints::Hints;
@@ -40,6 +41,8 @@ pub struct ApiState {
     /// Whether agents that name no class have a model; without one, those that only talk answer 422
     /// `model_not_configured`.
     pub model_configured: bool,
+    /// What tenants may spend; `None` where nothing limits it, or nothing costs.
+    pub allowance: Option<Allowance>,
     pub config: ApiConfig,
     pub drain: Drain,
 }

@@ -102,7 +102,9 @@ impl ApiInner {
     ) -> Result<Submitted, ApiError> {
         let (kind, lane) = (spec.kind(), spec.lane);
         let idempotency = caller.idempotency_key.map(|key| (key, digest));
-        let accept = Accept { spec, known_conversation, on_busy, idempotency };
+        let refusal = self.refusal(&spec).await?;
+        let replays_only = refusal.is_some();
+        let accept = Accept { spec, known_conversation, on_busy, replays_only, idempotency };
         match ask(self.ports.store.accept(accept)).await? {
             Accepted::Created(job) => {
                 metrics::counter!(telemetry::JOBS_ACCEPTED,
@@ -125,6 +127,7 @@ impl ApiInner {
                 Err(ApiError::conflict("conversation_busy", detail))
             }
             Accepted::NoConversation => Err(conversation_not_found()),
+            Accepted::Refused => Err(Self::refused(refusal)),
         }
     }
 

@@ -3,6 +3,7 @@
 //! Defaults, then the file, then the environment; reading it has no effects.
 
 mod load;
+mod money;
 mod report;
 mod rules;
 mod sections;
@@ -11,12 +12,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use millhand_api::{AdminConfig, ApiConfig};
-use millhand_common::model::{Agent, AgentName};
+use millhand_common::model::{Agent, AgentName, TenantId};
 use millhand_worker::WorkerConfig;
 use millhand_worker::routing::{Class, DEFAULT};
 use serde::Deserialize;
 
 pub(crate) use load::{Loaded, load};
+pub(crate) use money::{BudgetsConfig, PriceConfig, TenantConfig};
 pub(crate) use report::{answers, jobs, report, search};
 pub(crate) use sections::{
     AgentConfig, BrokerConfig, BrokerKind, CacheConfig, EmbedderConfig, IndexConfig, IndexKind, LimitsConfig,
@@ -42,6 +44,10 @@ pub(crate) struct Config {
     pub(crate) embedder: EmbedderConfig,
     pub(crate) retention: RetentionConfig,
     pub(crate) agents: BTreeMap<AgentName, AgentConfig>,
+    /// By the name of the model.
+    pub(crate) prices: BTreeMap<String, PriceConfig>,
+    pub(crate) budgets: BudgetsConfig,
+    pub(crate) tenants: BTreeMap<TenantId, TenantConfig>,
 }
 
 impl Config {

@@ -4,6 +4,7 @@
 //! with a default, and readers keep what they do not know.
 
 mod agent;
+mod call;
 mod citation;
 mod document;
 mod event;
@@ -16,8 +17,10 @@ mod key;
 mod name;
 mod submit;
 mod time;
+mod usd;
 
 pub use agent::{Agent, AgentKind, Sampling};
+pub use call::{CallStarted, CallUsed, Certainty, Spent};
 pub use citation::{Citation, Passage, PassageRef, Span};
 pub use document::{CanonicalText, Document, Heading, Origin, OriginPart, PassageSpan};
 pub use event::{Event, EventBody, StepKind, TerminalData, WaitReason};
@@ -33,3 +36,4 @@ pub use key::{ApiKey, Scope};
 pub use name::{AgentName, CollectionName, NameError, TenantId};
 pub use submit::{OnBusy, OneOrMany};
 pub use time::Timestamp;
+pub use usd::Usd;

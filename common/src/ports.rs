@@ -3,6 +3,7 @@
 
 mod answers;
 mod broker;
+mod budget;
 mod conversations;
 mod documents;
 mod index;
@@ -14,6 +15,7 @@ mod store;
 
 pub use answers::{AnswerCache, AnswerKey, Asked};
 pub use broker::{AckAfter, Broker, BrokerError, Delivery, Settle};
+pub use budget::{Budget, BudgetLimits, Held, Hold, Spending};
 pub use conversations::{Conversation, Conversations, StoredMessage};
 pub use documents::{DocumentLookup, Documents, DocumentsError, NewDocument, Write, Writer};
 pub use index::{Index, IndexDocument, IndexError, IndexPassage, SearchQuery};

@@ -38,8 +38,9 @@ signals! {
     describe_gauge WORKER_RUNNING = "millhand_worker_running_count", Count, "Jobs running in this process.";
     describe_gauge WORKER_SLOTS = "millhand_worker_slots_count", Count, "Jobs this process runs at a time.";
     describe_counter MODEL_CALLS = "millhand_worker_model_calls_total", Count, "Model calls sent. Labels `model`, `outcome`.";
-    describe_counter MODEL_TOKENS = "millhand_worker_model_tokens_total", Count, "Tokens as the provider counted them. Labels `model`, `direction`.";
-    describe_counter MODEL_COST = "millhand_worker_model_cost_dollars_total", Count, "Money spent on model calls. Label `model`.";
+    describe_counter MODEL_TOKENS = "millhand_worker_model_tokens_total", Count, "Tokens of calls that are over, as the provider counted them, else estimated. Labels `model`, `direction`.";
+    describe_counter MODEL_COST = "millhand_worker_model_cost_nano_usd_total", Count, "Billionths of a dollar spent on model calls; what dead workers spent is in /v1/usage only. Label `model`.";
+    describe_counter BUDGET_REFUSALS = "millhand_budget_refusals_total", Count, "Model calls that were not made, and jobs not accepted, for want of money. Label `reason`.";
     describe_counter MODEL_LIMITED = "millhand_worker_model_rate_limited_total", Count, "429 answers of the provider. Label `model`.";
     describe_gauge MODEL_LIMIT = "millhand_worker_model_limit_count", Count, "A limit per minute as the provider last told it. Labels `model`, `dimension`.";
     describe_gauge MODEL_REMAINING = "millhand_worker_model_remaining_count", Count, "What was left of a limit as the provider last told it. Labels `model`, `dimension`.";

@@ -8,6 +8,7 @@ mod cache;
 mod cluster;
 mod cluster_script;
 mod compose;
+mod cost;
 mod crash;
 mod credentials;
 mod damage;

@@ -123,7 +123,7 @@ const STREAM: &str = r#"
     await new Promise((done, failed) => {
         const events = new EventSource(job.links.events);
         const types = ["job.queued", "attempt.started", "job.waiting", "step.started", "step.completed",
-            "retrieval.completed", "output_text.delta", "citation.added", "usage.updated", "job.completed", "job.failed"];
+            "retrieval.completed", "output_text.delta", "citation.added", "model.called", "usage.updated", "job.completed", "job.failed"];
         for (const type of types) {
             events.addEventListener(type, event => {
                 seqs.push(event.lastEventId);

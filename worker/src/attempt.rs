@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use millhand_common::crash;
-use millhand_common::model::{EventBody, Job, JobError, OutputFold, StepKind};
+use millhand_common::model::{EventBody, Job, JobError, OutputFold, Spent, StepKind, Usage};
 use millhand_common::ports::{Appended, JobStore, Lease, Run, StoreError};
 
 /// Events that may wait for the appender before `emit` waits too.
@@ -45,6 +45,9 @@ pub enum Failure {
     /// No attempt would do better.
     #[error("{0:?}")]
     Fatal(JobError),
+    /// There is no money for its next model call; what there is of an answer is kept.
+    #[error("{0:?}")]
+    OverBudget(JobError),
 }
 
 /// Whether a step's work is to be done.
@@ -81,6 +84,8 @@ struct Out {
     emitted: u64,
     next_seq: u64,
     fold: OutputFold,
+    /// By all attempts.
+    spent: Spent,
 }
 
 impl Attempt {
@@ -89,6 +94,7 @@ impl Attempt {
     pub fn new(run: Run) -> Self {
         let mut finished = HashMap::new();
         let mut in_doubt = HashSet::new();
+        let mut spent = Spent::default();
         for body in run.log.iter().filter_map(|event| event.body()) {
             match body {
                 EventBody::StepStarted { key, .. } => {
@@ -98,6 +104,7 @@ impl Attempt {
                     in_doubt.remove(&key);
                     finished.insert(key, result);
                 }
+                EventBody::UsageUpdated(used) => spent.add(&used),
                 _ => {}
             }
         }
@@ -111,6 +118,7 @@ impl Attempt {
                 emitted: 0,
                 next_seq: run.job.last_seq + 1,
                 fold: OutputFold::default(),
+                spent,
             }),
             emitted: watch::Sender::new(0),
             durable: watch::Sender::new(Durable { count: 0, stopped: false }),
@@ -147,6 +155,12 @@ impl Attempt {
         self.out().fold.clone()
     }
 
+    /// What the calls of all attempts have used so far; `None` where there were none.
+    #[must_use]
+    pub fn usage(&self) -> Option<Usage> {
+        self.out().spent.usage()
+    }
+
     /// Writes an event. It is durable and shown some time later, in order; [`Self::flush`] waits for
     /// that. Waits while too many events are pending. May be dropped: the event was taken or not.
     pub async fn emit(&self, event: EventBody) -> Result<(), Stopped> {
@@ -156,19 +170,34 @@ impl Attempt {
                 return Err(Stopped);
             }
             {
-                let mut out = self.out();
+                let out = self.out();
                 if out.pending.len() < MAX_PENDING {
-                    out.fold.push(&event);
-                    out.pending.push(event);
-                    out.emitted += 1;
-                    let count = out.emitted;
-                    drop(out);
-                    self.emitted.send_replace(count);
+                    self.push(out, event);
                     return Ok(());
                 }
             }
             self.durable.subscribe().wait_for(|now| *now != seen).await.map_err(|_| Stopped)?;
         }
+    }
+
+    /// Writes an event without waiting, however many are pending: for the few that must not be lost when
+    /// the pipeline is dropped. After [`Self::stop`] nothing happens.
+    pub(crate) fn note(&self, event: EventBody) {
+        if !self.is_stopped() {
+            self.push(self.out(), event);
+        }
+    }
+
+    fn push(&self, mut out: MutexGuard<'_, Out>, event: EventBody) {
+        out.fold.push(&event);
+        if let EventBody::UsageUpdated(used) = &event {
+            out.spent.add(used);
+        }
+        out.pending.push(event);
+        out.emitted += 1;
+        let count = out.emitted;
+        drop(out);
+        self.emitted.send_replace(count);
     }
 
     /// Waits until everything emitted so far is durable.
@@ -188,6 +217,16 @@ impl Attempt {
     /// Begins a step: replays the result of an earlier attempt, or says durably that the work is
     /// about to be done. After `Run` the caller works and then calls [`Self::complete`].
     pub async fn begin(&self, key: &str, kind: StepKind) -> Result<Begun, Stopped> {
+        let begun = self.announce(key, kind).await?;
+        if let Begun::Run = begun {
+            self.flush().await?;
+            crash::point("step.started");
+        }
+        Ok(begun)
+    }
+
+    /// The same, durable some time later: for work that flushes before it begins.
+    pub(crate) async fn announce(&self, key: &str, kind: StepKind) -> Result<Begun, Stopped> {
         if let Some(result) = self.finished.get(key) {
             let completed = EventBody::StepCompleted {
                 key: key.to_owned(),
@@ -200,8 +239,6 @@ impl Attempt {
         }
         let in_doubt = self.in_doubt.contains(key);
         self.emit(EventBody::StepStarted { key: key.to_owned(), kind, in_doubt }).await?;
-        self.flush().await?;
-        crash::point("step.started");
         Ok(Begun::Run)
     }
 

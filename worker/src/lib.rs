@@ -3,6 +3,7 @@
 pub mod attempt;
 pub mod cache;
 mod consumer;
+pub mod costs;
 pub mod housekeeping;
 pub mod ingest;
 mod lease;

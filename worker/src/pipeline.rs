@@ -24,6 +24,7 @@ use millhand_common::ports::{Conversations, Documents, Embedder, Index, JobReade
 
 use crate::attempt::{Attempt, Failure};
 use crate::cache::Cache;
+use crate::costs::Costs;
 use crate::routing::Routes;
 use generate::Made;
 use phrases::Voice;
@@ -40,6 +41,8 @@ pub struct AnswerDeps {
     pub routes: Arc<Routes>,
     /// Answers of deterministic agents that are given again; without it every call is made.
     pub cache: Option<Arc<Cache>>,
+    /// What the models' calls cost, and may.
+    pub costs: Arc<Costs>,
     pub embedder: Option<Arc<dyn Embedder>>,
     pub agents: HashMap<AgentName, Agent>,
     /// Longest time of one model call, its stream included; the job's deadline cuts it further.
@@ -79,16 +82,15 @@ async fn answer_from_documents(
     if found.passages.is_empty() {
         return record::nothing_found(&mut speaker, voice, found.searched).await;
     }
-    let mut instead = None;
-    if let Some(route) = deps.routes.of(agent, &attempt.job().spec) {
+    let route = deps.routes.of(agent, &attempt.job().spec);
+    if let Some(route) = &route {
         let prompt = compose::grounded(agent, &history, question, &found.passages);
-        match generate::reply(&mut speaker, deps, &route, prompt).await? {
-            Made::Reply(reply) => return record::grounded(&mut speaker, voice, reply).await,
-            Made::NoModel { calls } => instead = Some(calls),
+        if let Made::Reply(reply) = generate::reply(&mut speaker, deps, route, prompt).await? {
+            return record::grounded(&mut speaker, voice, reply).await;
         }
     }
     let quotes = extract::quotations(question, &found);
-    record::quotations(&mut speaker, voice, quotes, &found, instead).await
+    record::quotations(&mut speaker, voice, quotes, &found, route.is_some()).await
 }
 
 async fn talk(attempt: &Attempt, deps: &AnswerDeps, agent: &Agent) -> Result<Terminal, Failure> {
@@ -100,8 +102,8 @@ async fn talk(attempt: &Attempt, deps: &AnswerDeps, agent: &Agent) -> Result<Ter
     let prompt = compose::chat(agent, &history, attempt.job().spec.question());
     let mut speaker = Speaker::new(attempt);
     match generate::reply(&mut speaker, deps, &route, prompt).await? {
-        Made::Reply(reply) => record::talk(&mut speaker, reply).await,
-        Made::NoModel { .. } => {
+        Made::Reply(reply) => Ok(record::talk(&speaker, reply)),
+        Made::NoModel => {
             let message =
                 format!("no model of the class `{}` can answer now, and nothing else can", route.class);
             Err(Failure::Fatal(JobError::new("model_unavailable", message, true)))

@@ -49,6 +49,9 @@ pub(crate) async fn run_job(
         }
         Outcome::Done(Ok(terminal)) => close(store, &attempt, terminal).await,
         Outcome::Done(Err(Failure::Fatal(error))) => close(store, &attempt, failed(&attempt, error)).await,
+        Outcome::Done(Err(Failure::OverBudget(error))) => {
+            close(store, &attempt, over_budget(attempt.output(), error)).await
+        }
         Outcome::Done(Err(Failure::NoQuota { after })) => {
             release(store, &attempt, Some(Timestamp::now() + after), WaitReason::Quota).await;
             false
@@ -138,8 +141,18 @@ fn at_deadline(fold: OutputFold) -> Terminal {
     terminal
 }
 
+/// What a job becomes that may not go on: its text is kept, if it has some.
+fn over_budget(fold: OutputFold, error: JobError) -> Terminal {
+    let reason = Some(error.code.clone());
+    let status = if fold.text.is_empty() { Status::Failed } else { Status::Incomplete };
+    let answer = || Output::Answer { text: fold.text, answered: true, citations: fold.citations };
+    let output = (status == Status::Incomplete).then(answer);
+    Terminal { output, error: Some(error), reason, ..Terminal::bare(status) }
+}
+
 /// True when the job is terminal.
-async fn close(store: &dyn JobStore, attempt: &Attempt, terminal: Terminal) -> bool {
+async fn close(store: &dyn JobStore, attempt: &Attempt, mut terminal: Terminal) -> bool {
+    terminal.usage = attempt.usage().or(terminal.usage);
     let (first_seq, tail) = attempt.take_tail();
     let by = By::Owner { epoch: attempt.lease().epoch, first_seq, tail };
     let job = attempt.job();

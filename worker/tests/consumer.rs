@@ -125,7 +125,13 @@ impl House {
         };
         let hint =
             Hint { v: 1, job: spec.id, tenant: spec.tenant.clone(), lane: spec.lane, traceparent: None };
-        let accept = Accept { spec, known_conversation: false, on_busy: OnBusy::Enqueue, idempotency: None };
+        let accept = Accept {
+            spec,
+            known_conversation: false,
+            on_busy: OnBusy::Enqueue,
+            replays_only: false,
+            idempotency: None,
+        };
         assert!(matches!(self.store.accept(accept).await.unwrap(), Accepted::Created(_)));
         let id = hint.job;
         self.broker.publish(&[hint]).await.unwrap();

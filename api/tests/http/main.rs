@@ -5,6 +5,7 @@
 mod access;
 mod admin;
 mod bad_input;
+mod budgets;
 mod documents;
 mod events;
 mod jobs;

@@ -110,6 +110,7 @@ pub(crate) async fn start_with(change: impl FnOnce(&mut ApiState)) -> Ingress {
         embedder: None,
         agents: Agent::built_in(),
         model_configured: true,
+        allowance: None,
         config,
         drain: drain.clone(),
     };

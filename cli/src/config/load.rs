@@ -18,7 +18,7 @@ const TEXT_KEYS: &[&str] = &["api_key", "base_url", "description", "instructions
 /// Keys that are never printed.
 const SECRET_KEYS: &[&str] = &["api_key", "url"];
 /// Keys that the design knows and this version does not.
-const LATER: &[&str] = &["telemetry", "tenants"];
+const LATER: &[&str] = &["telemetry"];
 /// What other programs call the keys of `[model]`.
 const OPENAI: &[(&str, &str)] = &[("OPENAI_BASE_URL", "base_url"), ("OPENAI_API_KEY", "api_key")];
 

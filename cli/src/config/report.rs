@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use millhand_common::model::AgentName;
+use millhand_common::model::{AgentName, Usd};
+use millhand_common::prices::{Prices, VERSION};
 use millhand_worker::routing::Class;
 use serde_json::json;
 
@@ -26,6 +27,8 @@ pub(crate) fn report(file: Option<&Path>, json: bool) -> anyhow::Result<()> {
             "models": models(&loaded.config),
             "routes": routes(&loaded.config),
             "cache": cache(&loaded.config),
+            "prices": prices(&loaded.config),
+            "budgets": budgets(&loaded.config),
             "agents": agents,
         }));
     }
@@ -47,8 +50,9 @@ fn render(loaded: &Loaded) -> String {
     for (name, route) in routes(&loaded.config) {
         let _ = writeln!(text, "Class {name}: {route}");
     }
-    text.push('\n');
-    let _ = writeln!(text, "Cache:   {}\n", cache(&loaded.config));
+    let _ = writeln!(text, "Cache:   {}", cache(&loaded.config));
+    let _ = writeln!(text, "Prices:  {}", prices(&loaded.config));
+    let _ = writeln!(text, "Budgets: {}\n", budgets(&loaded.config));
     if loaded.set.is_empty() {
         text.push_str("Every key has its default.\n");
     } else {
@@ -147,6 +151,45 @@ fn cache(config: &Config) -> String {
     };
     let ttl = humantime::format_duration(config.cache.ttl);
     format!("answers of {} are given again for {ttl}, {place}", names.join(", "))
+}
+
+/// What the models' tokens cost, and who says so, as people are told.
+fn prices(config: &Config) -> String {
+    let prices = config.prices();
+    let table = match prices.own() {
+        0 => format!("table of {VERSION}"),
+        own => format!("{own} of your own over the table of {VERSION}"),
+    };
+    let mut models: Vec<&String> = config.pools().filter_map(|(_, model)| model.name.as_ref()).collect();
+    models.sort();
+    models.dedup();
+    let mut all: Vec<String> = models.into_iter().map(|model| price(&prices, model)).collect();
+    all.push(table);
+    all.join("; ")
+}
+
+fn price(prices: &Prices, model: &str) -> String {
+    let (price, how) = match prices.of(model) {
+        Some(price) => (price, String::new()),
+        None => (
+            prices.ceiling(),
+            format!(", the dearest there is, because it is not listed: set [prices.\"{model}\"]"),
+        ),
+    };
+    let [input, output] = [price.input, price.output].map(Usd::from_nano);
+    format!("{model} {input} in, {output} out for a million tokens{how}")
+}
+
+/// What may be spent, as people are told.
+fn budgets(config: &Config) -> String {
+    let Some(limits) = config.budgets() else { return "none".to_owned() };
+    let day = |who: &str, nano| format!("{who} {} a day", Usd::from_nano(nano));
+    let mut own: Vec<String> =
+        limits.of_tenants.iter().map(|(tenant, nano)| day(&format!("tenant `{tenant}`"), *nano)).collect();
+    own.sort();
+    let job = limits.per_job.map(|nano| format!("{} a job", Usd::from_nano(nano)));
+    let all = limits.per_day.map(|nano| day("each tenant", nano));
+    job.into_iter().chain(all).chain(own).collect::<Vec<_>>().join(", ")
 }
 
 /// Where jobs are kept and queued, as people are told.

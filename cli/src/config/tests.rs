@@ -89,7 +89,7 @@ fn a_bad_value_names_its_key_and_place() {
 #[test]
 fn what_comes_later_is_refused_now() {
     insta::assert_snapshot!(refusal("[index]\nkind = \"chroma\"\nurl = \"http://x\"\n", &[]), @r#"`index.kind = "chroma"` comes with a later version"#);
-    insta::assert_snapshot!(refusal("[tenants.a]\n", &[]), @"`tenants` in FOLDER/millhand.toml comes with a later version: remove it for now");
+    insta::assert_snapshot!(refusal("[telemetry]\n", &[]), @"`telemetry` in FOLDER/millhand.toml comes with a later version: remove it for now");
 }
 
 #[test]
@@ -255,4 +255,34 @@ fn pools_and_classes_that_make_no_sense_are_refused() {
     insta::assert_snapshot!(refused_with_pools("[routes.smart]\npools = { spare = 1 }\n[[routes.smart.rules]]\npools = { canary = 1 }\n"), @"a rule of `routes.smart.rules` names neither tenants nor lanes: say whom it is for, or move its pools to `routes.smart.pools`");
     insta::assert_snapshot!(refused_with_pools("[routes.smart]\npools = { spare = 1 }\non_unavailable = \"extractive\"\n[agents.chat]\nmodel = \"smart\"\n"), @r#"the agent `chat` talks without documents, so its class `smart` cannot answer with quotations: set `routes.smart.on_unavailable` to "wait" or "fail", or give it another class"#);
     insta::assert_snapshot!(refused_with_pools("[models.third]\napi_key = \"sk-1\"\n"), @"`models.third.api_key` stands in FOLDER/millhand.toml, but keys come from the environment only: remove it there and set MILLHAND_MODELS__THIRD__API_KEY");
+}
+
+#[test]
+fn prices_and_budgets_are_exact_dollars() {
+    let file = "[prices.\"gpt-4.1\"]\ninput_per_million = 0.1\noutput_per_million = \"0.000000003\"\n\
+                [budgets]\nper_job_usd = 2\nper_tenant_day_usd = 0.3\n[tenants.default]\nbudget_per_day_usd = 5.25\n";
+    let config = with(
+        file,
+        &[
+            ("MILLHAND_PRICES__M-1__INPUT_PER_MILLION", "0.15"),
+            ("MILLHAND_PRICES__M-1__OUTPUT_PER_MILLION", "1"),
+        ],
+    )
+    .unwrap()
+    .config;
+    let price = |model| config.prices().of(model).map(|price| (price.input, price.output));
+    assert_eq!(price("gpt-4.1"), Some((100_000_000, 3)), "before the built-in one");
+    assert_eq!((price("m-1"), price("m-2")), (Some((150_000_000, 1_000_000_000)), None));
+    assert!(price("gpt-4o").is_some());
+    let limits = config.budgets().unwrap();
+    let tenant = |name: &str| limits.per_day(&name.parse().unwrap());
+    assert_eq!(limits.per_job, Some(2_000_000_000));
+    assert_eq!((tenant("default"), tenant("other")), (Some(5_250_000_000), Some(300_000_000)));
+    assert_eq!(with("", &[]).unwrap().config.budgets(), None);
+    for wrong in ["-1", "\"many\"", "0.0000000001", "1000001"] {
+        let said = refusal(&format!("[budgets]\nper_job_usd = {wrong}\n"), &[]);
+        assert!(said.contains("`budgets.per_job_usd`") && said.contains("dollars like 0.15"), "{said}");
+    }
+    let half = refusal("[prices.m]\ninput_per_million = 1\n", &[]);
+    assert!(half.contains("output_per_million"), "{half}");
 }

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use millhand_common::model::Usd;
+use millhand_common::prices::Price;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -116,10 +118,8 @@ pub(crate) struct Prices {
 impl Prices {
     /// In billionths of a dollar, whole ones.
     pub(crate) fn nano_usd(&self, input: u64, output: u64) -> u64 {
-        let each = |price: f64| (price * 1000.0).round().max(0.0) as u64;
-        each(self.input_price)
-            .saturating_mul(input)
-            .saturating_add(each(self.output_price).saturating_mul(output))
+        Price::per_million(Usd::nearest(self.input_price), Usd::nearest(self.output_price))
+            .cost(input, output)
     }
 }
 

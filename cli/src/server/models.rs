@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use anyhow::Context;
+use millhand_api::Allowance;
 use millhand_common::adapters::local::{LocalAnswers, LocalLimiter};
-use millhand_common::ports::{AnswerCache, ChatModel, Embedder, RateLimiter};
+use millhand_common::ports::{AnswerCache, Budget, ChatModel, Embedder, RateLimiter};
 use millhand_worker::cache::Cache;
+use millhand_worker::costs::Costs;
 use millhand_worker::models::{Endpoint, OpenAiEmbedder, OpenAiModel, Timeouts};
 use millhand_worker::quota::Quota;
 use millhand_worker::routing::{DEFAULT, Pool, Routes};
@@ -64,6 +66,28 @@ pub(super) async fn cache(config: &Config) -> anyhow::Result<Option<Arc<Cache>>>
         StoreKind::Redis => shared::answers(config).await?,
     };
     Ok(Some(Cache::new(answers, config.cache.ttl)))
+}
+
+/// What their calls cost, and may.
+pub(super) fn costs(config: &Config, budget: &Arc<dyn Budget>) -> Arc<Costs> {
+    let budgets = config.budgets().map(|limits| (Arc::clone(budget), limits));
+    Arc::new(Costs::new(config.prices(), budgets, config.model.max_output_tokens))
+}
+
+/// What an ingress refuses for want of money; `None` when it refuses nothing.
+pub(super) fn allowance(config: &Config, budget: &Arc<dyn Budget>) -> Option<Allowance> {
+    let table = config.prices();
+    let models = config.pools().filter_map(|(_, model)| model.name.as_ref());
+    let prices: Vec<_> = models.map(|model| table.of(model).unwrap_or_else(|| table.ceiling())).collect();
+    if prices.is_empty() {
+        return None;
+    }
+    Some(Allowance {
+        budget: Arc::clone(budget),
+        limits: config.budgets()?,
+        prices,
+        max_output_tokens: config.model.max_output_tokens,
+    })
 }
 
 /// The model that makes vectors; `None` when search goes by words.

@@ -9,7 +9,9 @@ use millhand_common::adapters::embedded::{
     EmbeddedBroker, EmbeddedDocuments, EmbeddedIndex, EmbeddedStore, Folder, Opened, StoreOptions,
     finish_backup, prepare_backup,
 };
-use millhand_common::ports::{Broker, Conversations, Documents, Embedder, Index, JobReader, JobStore, Keys};
+use millhand_common::ports::{
+    Broker, Budget, Conversations, Documents, Embedder, Index, JobReader, JobStore, Keys,
+};
 use millhand_worker::ingest::{IngestDeps, Parser};
 
 use super::{sample, shared};
@@ -25,6 +27,7 @@ pub(super) struct Parts {
     pub(super) reader: Arc<dyn JobReader>,
     pub(super) conversations: Arc<dyn Conversations>,
     pub(super) keys: Arc<dyn Keys>,
+    pub(super) budget: Arc<dyn Budget>,
     pub(super) broker: Arc<dyn Broker>,
     /// Both, or neither without an index.
     pub(super) documents: Option<Arc<dyn Documents>>,
@@ -51,14 +54,14 @@ impl Parts {
     ) -> anyhow::Result<Self> {
         let folder = path.map(Folder::open).transpose()?.map(Arc::new);
         let mut embedded = Embedded { folder, ..Embedded::default() };
-        let (store, reader, conversations, keys) = embedded.open_store(config).await?;
+        let (store, reader, conversations, keys, budget) = embedded.open_store(config).await?;
         let broker: Arc<dyn Broker> = match config.broker.kind {
             BrokerKind::Embedded => Arc::new(EmbeddedBroker::new()),
             BrokerKind::Kafka => shared::kafka(config).await?,
             BrokerKind::Rabbitmq => shared::rabbitmq(config).await?,
         };
         let (documents, index) = embedded.open_search(config, embedder).await?.unzip();
-        Ok(Self { store, reader, conversations, keys, broker, documents, index, embedded })
+        Ok(Self { store, reader, conversations, keys, budget, broker, documents, index, embedded })
     }
 
     /// What ingesting needs; `None` without an index.
@@ -71,7 +74,8 @@ impl Parts {
     }
 }
 
-type StorePorts = (Arc<dyn JobStore>, Arc<dyn JobReader>, Arc<dyn Conversations>, Arc<dyn Keys>);
+type StorePorts =
+    (Arc<dyn JobStore>, Arc<dyn JobReader>, Arc<dyn Conversations>, Arc<dyn Keys>, Arc<dyn Budget>);
 type SearchPorts = (Arc<dyn Documents>, Arc<dyn Index>);
 
 impl Embedded {
@@ -85,11 +89,11 @@ impl Embedded {
                 };
                 let store = EmbeddedStore::open(self.folder()?, options)?;
                 self.store = Some(Arc::clone(&store));
-                Ok((store.clone(), store.clone(), store.clone(), store))
+                Ok((store.clone(), store.clone(), store.clone(), store.clone(), store))
             }
             StoreKind::Redis => {
                 let store = shared::redis(config).await?;
-                Ok((store.clone(), store.clone(), store.clone(), store))
+                Ok((store.clone(), store.clone(), store.clone(), store.clone(), store))
             }
         }
     }

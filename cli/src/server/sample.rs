@@ -105,7 +105,13 @@ impl Sample {
             replay_of: None,
             traceparent: None,
         };
-        let accept = Accept { spec, known_conversation: false, on_busy: OnBusy::Enqueue, idempotency: None };
+        let accept = Accept {
+            spec,
+            known_conversation: false,
+            on_busy: OnBusy::Enqueue,
+            replays_only: false,
+            idempotency: None,
+        };
         let job = match self.store.accept(accept).await? {
             Accepted::Created(job) | Accepted::Existing(job) => job,
             refused => bail!("the job was not accepted: {refused:?}"),

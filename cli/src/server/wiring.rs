@@ -12,10 +12,10 @@ use millhand_worker::{Worker, housekeeping};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use super::metrics;
 use super::parts::Parts;
 use super::pipelines::Pipelines;
 use super::stop::{Stop, Task};
+use super::{metrics, models};
 use crate::config::Config;
 
 /// Everything that the tasks are made of.
@@ -98,6 +98,7 @@ impl Server {
             index: parts.index.clone(),
             routes: Arc::clone(&self.routes),
             cache: self.cache.clone(),
+            costs: models::costs(&self.config, &parts.budget),
             embedder: self.embedder.clone(),
             agents: self.config.agents().into_iter().map(|agent| (agent.name.clone(), agent)).collect(),
             call_timeout: AnswerDeps::CALL_TIMEOUT,
@@ -122,6 +123,7 @@ impl Server {
             embedder: self.embedder.clone(),
             agents: self.config.agents(),
             model_configured: self.config.has_default_model(),
+            allowance: models::allowance(&self.config, &parts.budget),
             config: self.config.api.clone(),
             drain: self.drain.clone(),
         }

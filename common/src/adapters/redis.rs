@@ -33,7 +33,8 @@
 //! | `gone` | zset | ids no longer kept, by when they went: 410 instead of 404 |
 //! | `letters`, `letter-of` | zset, hash | dead letters by id; their tenants |
 //! | `cited` | hash | document → jobs that cite it |
-//! | `usage` | hash | `<day> <tenant> <calls\|input\|output\|cost> <model>` → sum |
+//! | `usage` | hash | `<day> <tenant> <calls\|input\|output\|nano> <model>` → sum |
+//! | `budget:<day>` | hash | for two days: `<spent\|held> <tenant>` → billionths of a dollar |
 //! | `version` | string | the last version given |
 //! | `op:<uuid>` | string | for a minute, what a claim from the due index or a removal answered |
 //!
@@ -48,11 +49,12 @@
 //!
 //! Fields of a record: `version status lane conv key attempt deaths epoch created started finished
 //! expires ready_at last_seq wait wait_at cancel trimmed buried replayed`, while it is owned `owner until
-//! op challenged`, and `due` and `place`, which say where the indexes above have it. Moments are
-//! milliseconds. All fields are short, so that Redis keeps the record in one small block.
+//! op challenged`, `due` and `place`, which say where the indexes above have it, and of its money `held call
+//! calls input output nano counted` (`lua/prelude.lua`). Moments are milliseconds. All fields are short, so that Redis keeps the record in one small block.
 
 mod address;
 mod answers;
+mod budget;
 mod conversations;
 mod due;
 mod feed;

@@ -16,8 +16,8 @@ use crate::model::{
     Output, Role, Status, TenantId, Terminal, Timestamp, Usage, WorkerId,
 };
 use crate::ports::{
-    Accept, Accepted, Appended, By, Claim, Claimed, Closed, Conversations, DeadLetter, JobReader, JobStore,
-    Lease, Lookup, Run,
+    Accept, Accepted, Appended, Budget, By, Claim, Claimed, Closed, Conversations, DeadLetter, JobReader,
+    JobStore, Lease, Lookup, Run,
 };
 
 pub mod accept;
@@ -32,6 +32,7 @@ pub mod log;
 mod model;
 pub mod random;
 pub mod read;
+pub mod spending;
 pub mod time;
 
 /// A store under test.
@@ -39,6 +40,7 @@ pub struct Subject {
     pub jobs: Arc<dyn JobStore>,
     pub reader: Arc<dyn JobReader>,
     pub conversations: Arc<dyn Conversations>,
+    pub budget: Arc<dyn Budget>,
     advance: Box<dyn Fn(Duration) -> BoxFuture<'static, ()> + Send + Sync>,
 }
 
@@ -50,9 +52,15 @@ impl Subject {
         advance: impl Fn(Duration) -> BoxFuture<'static, ()> + Send + Sync + 'static,
     ) -> Self
     where
-        S: JobStore + JobReader + Conversations + 'static,
+        S: JobStore + JobReader + Conversations + Budget + 'static,
     {
-        Self { jobs: store.clone(), reader: store.clone(), conversations: store, advance: Box::new(advance) }
+        Self {
+            jobs: store.clone(),
+            reader: store.clone(),
+            conversations: store.clone(),
+            budget: store,
+            advance: Box::new(advance),
+        }
     }
 
     /// Time passes; nobody sweeps.
@@ -218,7 +226,13 @@ pub fn chat(tenant: &TenantId, question: &str) -> JobSpec {
 /// A request to accept that asks for nothing special.
 #[must_use]
 pub fn request(spec: JobSpec) -> Accept {
-    Accept { spec, known_conversation: false, on_busy: OnBusy::Enqueue, idempotency: None }
+    Accept {
+        spec,
+        known_conversation: false,
+        on_busy: OnBusy::Enqueue,
+        replays_only: false,
+        idempotency: None,
+    }
 }
 
 #[must_use]
@@ -231,9 +245,7 @@ pub fn delta(text: &str) -> EventBody {
 pub fn completed(text: &str) -> Terminal {
     Terminal {
         output: Some(Output::Answer { text: text.to_owned(), answered: true, citations: Vec::new() }),
-        usage: Some(Usage { input_tokens: 7, output_tokens: 3, cost_usd: 0.25 }),
-        model: Some("a-model".to_owned()),
-        calls: 2,
+        usage: Some(Usage { input_tokens: 7, output_tokens: 3, nano_usd: 250_000_000 }),
         ..Terminal::bare(Status::Completed)
     }
 }
@@ -284,7 +296,6 @@ macro_rules! store_conformance {
             close: the_tail_is_written_with_the_end,
             close: a_terminal_state_never_changes,
             close: of_many_ends_at_once_one_counts,
-            close: usage_is_counted_by_tenant_model_and_day,
             close: a_kept_job_protects_what_it_cites,
             cancel: a_waiting_job_is_cancelled_at_once,
             cancel: a_running_job_is_cancelled_by_its_owner,
@@ -314,6 +325,16 @@ macro_rules! store_conformance {
             read: workers_that_live_are_listed,
             fairness: the_least_served_tenant_is_next,
             fairness: one_tenant_s_jobs_run_oldest_first,
+            spending: usage_is_counted_by_tenant_model_and_day,
+            spending: usage_is_counted_when_a_call_is_over_and_outlives_its_job,
+            spending: a_repeated_append_books_a_call_once,
+            spending: a_call_that_was_open_when_its_worker_died_is_booked_by_its_log,
+            spending: an_open_call_is_booked_whoever_ends_the_job,
+            spending: money_is_held_for_one_call_and_what_it_did_not_use_comes_back,
+            spending: what_nobody_knows_counts_whole_against_a_budget,
+            spending: a_budget_is_never_exceeded_by_many_at_once,
+            spending: a_new_day_has_a_new_budget,
+            spending: a_spent_budget_takes_in_nothing_new_and_answers_what_it_took_before,
         }
     };
     (@ $open:path, $($module:ident : $clause:ident),* $(,)?) => {

@@ -5,7 +5,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::{Citation, JobError, JobId, PassageRef, Timestamp, Usage, WorkerId};
+use super::{CallStarted, CallUsed, Citation, JobError, JobId, PassageRef, Timestamp, Usage, WorkerId};
 
 /// One entry of a job's log. `seq` is dense from 1 over the whole life of the job.
 ///
@@ -109,8 +109,12 @@ pub enum EventBody {
     ToolCalled { name: String, arguments: Value },
     #[serde(rename = "tool.returned")]
     ToolReturned { name: String, result: Value },
+    /// Written before the call is sent. A job has one call at a time.
+    #[serde(rename = "model.called")]
+    ModelCalled(CallStarted),
+    /// The call that was open is over: what it has used.
     #[serde(rename = "usage.updated")]
-    UsageUpdated(Usage),
+    UsageUpdated(CallUsed),
     /// Progress of an ingest job: one document reached a stage (`parsed`, `indexed`, `failed`).
     #[serde(rename = "ingest.progress")]
     IngestProgress { document: String, stage: String, done: u32, total: u32 },
@@ -150,6 +154,7 @@ pub struct TerminalData {
     /// Why text was cut or work stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Of all attempts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

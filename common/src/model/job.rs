@@ -279,11 +279,14 @@ pub struct DocumentOutcome {
 }
 
 /// Tokens and money spent on a job.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Usage {
     pub input_tokens: u64,
     pub output_tokens: u64,
-    pub cost_usd: f64,
+    /// Billionths of a dollar; dollars on the wire.
+    #[serde(rename = "cost_usd", with = "super::usd::dollars")]
+    #[schema(value_type = f64)]
+    pub nano_usd: u64,
 }
 
 /// Why a job failed.
@@ -309,11 +312,8 @@ pub struct Terminal {
     /// A terminal one.
     pub status: Status,
     pub output: Option<Output>,
+    /// As its owner adds it up; the record says what the log does.
     pub usage: Option<Usage>,
-    /// Model the usage was spent on.
-    pub model: Option<String>,
-    /// Model calls made by the job.
-    pub calls: u32,
     pub error: Option<JobError>,
     /// Why text was cut or work stopped, e.g. `max_output_tokens`, `deadline`.
     pub reason: Option<String>,
@@ -323,7 +323,7 @@ impl Terminal {
     /// An end with nothing but its status.
     #[must_use]
     pub fn bare(status: Status) -> Self {
-        Self { status, output: None, usage: None, model: None, calls: 0, error: None, reason: None }
+        Self { status, output: None, usage: None, error: None, reason: None }
     }
 
     /// A failure.

@@ -34,6 +34,13 @@ impl Timestamp {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 
+    /// When the next UTC day begins.
+    #[must_use]
+    pub fn next_day(self) -> Self {
+        const DAY: u64 = 86_400_000;
+        Self((self.0 / DAY + 1) * DAY)
+    }
+
     /// The UTC day, `YYYY-MM-DD`.
     #[must_use]
     pub fn day(self) -> String {

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use serde::Serialize;
 use tokio::sync::broadcast;
-use utoipa::ToSchema;
 
 use crate::model::{ConversationId, DocumentId, Event, Job, JobId, Status, TenantId};
 
@@ -36,7 +34,8 @@ pub trait JobReader: Send + Sync {
     /// Whether a kept job cites this document.
     async fn is_cited(&self, document: DocumentId) -> Result<bool, StoreError>;
 
-    /// Tokens and money of terminal jobs; all tenants when `tenant` is `None`.
+    /// Tokens and money of all calls that are over, by the day on which they began; all tenants when
+    /// `tenant` is `None`. It outlives the jobs.
     async fn usage(&self, tenant: Option<&TenantId>, by: UsageBy) -> Result<Vec<UsageRow>, StoreError>;
 }
 
@@ -141,12 +140,13 @@ pub enum UsageBy {
     Model,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UsageRow {
     /// The day, tenant or model.
     pub key: String,
     pub calls: u64,
     pub input_tokens: u64,
     pub output_tokens: u64,
-    pub cost_usd: f64,
+    /// Billionths of a dollar.
+    pub nano_usd: u64,
 }

@@ -116,6 +116,8 @@ pub struct Accept {
     /// The conversation must exist already; else it is made with the job.
     pub known_conversation: bool,
     pub on_busy: OnBusy,
+    /// Nothing new is taken in: only what was accepted before is answered, else [`Accepted::Refused`].
+    pub replays_only: bool,
     /// The caller's key and a digest of the request it was sent with.
     pub idempotency: Option<(String, [u8; 32])>,
 }
@@ -131,6 +133,8 @@ pub enum Accepted {
     ConversationBusy(JobId),
     /// `known_conversation`, and there is none of that id.
     NoConversation,
+    /// `replays_only`, and it is new.
+    Refused,
 }
 
 /// Who claims.

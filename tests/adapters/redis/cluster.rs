@@ -7,7 +7,7 @@ use std::sync::Arc;
 use millhand_common::adapters::redis::RedisStore;
 use millhand_common::conformance::store::{
     Subject, accept, cancel, chat, claim, close, completed, conversations, dead_letters, fairness, lease,
-    log, new_tenant, read, time,
+    log, new_tenant, read, spending, time,
 };
 use millhand_common::model::{Lane, WorkerId};
 use millhand_common::ports::{Claim, JobStore};
@@ -44,7 +44,9 @@ async fn the_store_keeps_its_promises_on_a_cluster() {
     lease::the_old_owner_cannot_write_a_byte(&open().await).await;
     cancel::a_running_job_is_cancelled_by_its_owner(&open().await).await;
     time::text_before_the_deadline_is_kept_as_incomplete(&open().await).await;
-    close::usage_is_counted_by_tenant_model_and_day(&open().await).await;
+    spending::usage_is_counted_by_tenant_model_and_day(&open().await).await;
+    spending::an_open_call_is_booked_whoever_ends_the_job(&open().await).await;
+    spending::what_nobody_knows_counts_whole_against_a_budget(&open().await).await;
     close::a_kept_job_protects_what_it_cites(&open().await).await;
     log::a_subscriber_hears_all_that_is_written_after(&open().await).await;
     log::followers_miss_nothing_while_the_log_grows(&open().await).await;

@@ -68,7 +68,7 @@ fn call() -> AnswerKey {
 }
 
 fn answer(text: &str) -> Shared {
-    let usage = Usage { input_tokens: 3, output_tokens: 2, cost_usd: 0.0 };
+    let usage = Usage { input_tokens: 3, output_tokens: 2, nano_usd: 0 };
     Shared::Answer { text: text.to_owned(), usage }
 }
 

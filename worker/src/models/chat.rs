@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use millhand_common::model::{Sampling, Timestamp, Usage};
 use millhand_common::ports::{
-    ChatDelta, ChatMessage, ChatModel, ChatRequest, ChatStream, FinishReason, LimitFacts, ModelError,
+    ChatDelta, ChatMessage, ChatModel, ChatRequest, ChatStream, FinishReason, ModelError,
 };
 use reqwest::header::CONTENT_TYPE;
 use serde::{Deserialize, Serialize};
@@ -90,8 +90,15 @@ impl ChatModel for OpenAiModel {
         let limits = Box::new(limits(response.headers(), Timestamp::now()));
         let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         if content_type.is_some_and(|kind| kind.contains("json")) {
-            let body = timeout_at(deadline, read(response, MAX_ANSWER_BYTES));
-            return whole(&body.await.map_err(|_| ModelError::TimedOut)??, limits);
+            let body = timeout_at(deadline, read(response, MAX_ANSWER_BYTES)).await;
+            let answer = body.map_err(|_| ModelError::TimedOut).flatten().and_then(|body| whole(&body));
+            // It was let in, whatever it answered.
+            let deltas = match answer {
+                Ok((text, finished)) => vec![Ok(ChatDelta::Text(text)), Ok(finished)],
+                Err(err) => vec![Err(err)],
+            };
+            let first = Ok(ChatDelta::Limits(limits));
+            return Ok(Box::pin(futures::stream::iter(std::iter::once(first).chain(deltas))));
         }
         let reading = Reading {
             body: Box::pin(response.bytes_stream()),
@@ -140,7 +147,7 @@ struct Tokens {
 
 impl From<Tokens> for Usage {
     fn from(tokens: Tokens) -> Self {
-        Self { input_tokens: tokens.prompt_tokens, output_tokens: tokens.completion_tokens, cost_usd: 0.0 }
+        Self { input_tokens: tokens.prompt_tokens, output_tokens: tokens.completion_tokens, nano_usd: 0 }
     }
 }
 
@@ -166,8 +173,8 @@ fn parse(data: &[u8]) -> Result<Chunk, ModelError> {
     })
 }
 
-/// An answer of a server that does not stream.
-fn whole(body: &[u8], limits: Box<LimitFacts>) -> Result<ChatStream, ModelError> {
+/// An answer of a server that does not stream: its text, and its end.
+fn whole(body: &[u8]) -> Result<(String, ChatDelta), ModelError> {
     let chunk = parse(body)?;
     let Some(choice) = chunk.choices.into_iter().next() else {
         return Err(ModelError::Malformed("no choices".to_owned()));
@@ -176,12 +183,7 @@ fn whole(body: &[u8], limits: Box<LimitFacts>) -> Result<ChatStream, ModelError>
         return Err(ModelError::Malformed("no finish_reason".to_owned()));
     };
     let text = choice.delta.content.unwrap_or_default();
-    let finished = ChatDelta::Finished { reason: finish(&reason), usage: chunk.usage.map(Usage::from) };
-    Ok(Box::pin(futures::stream::iter([
-        Ok(ChatDelta::Limits(limits)),
-        Ok(ChatDelta::Text(text)),
-        Ok(finished),
-    ])))
+    Ok((text, ChatDelta::Finished { reason: finish(&reason), usage: chunk.usage.map(Usage::from) }))
 }
 
 /// A stream half read.

@@ -73,7 +73,7 @@ impl Client {
         if let Some(traceparent) = traceparent {
             request = request.header("traceparent", traceparent);
         }
-        let response = request.send().await.map_err(unreachable)?;
+        let response = request.send().await.map_err(unanswered)?;
         if response.status().is_success() {
             return Ok(response);
         }
@@ -110,6 +110,15 @@ pub(super) async fn read(response: Response, limit: usize) -> Result<Vec<u8>, Mo
         }
     }
     Ok(body)
+}
+
+/// The error of a request that got no answer. Once it is sent nobody knows whether it is being worked on.
+fn unanswered(err: reqwest::Error) -> ModelError {
+    let was_sent = !(err.is_connect() || err.is_builder());
+    match unreachable(err) {
+        ModelError::Unavailable(said) if was_sent => ModelError::Malformed(format!("no answer came: {said}")),
+        err => err,
+    }
 }
 
 /// The error without its URL, which may hold a key; with its causes, which say what went wrong.

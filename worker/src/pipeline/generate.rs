@@ -13,28 +13,28 @@ use serde::{Deserialize, Serialize};
 use super::AnswerDeps;
 use super::again::{Next, REQUEST_REFUSED, outcome, refused};
 use super::compose::Prompt;
-use super::record::QUOTATIONS;
 use super::speaker::Speaker;
 use crate::attempt::{Begun, Failure};
 use crate::cache::{self, Part, Shared};
+use crate::costs::Plan;
 use crate::quota::{self, IN_PLACE, IN_PLACE_ONCE_BEGUN, count_refused};
 use crate::routing::Route;
 use call::{Broken, Writing, call};
 use turn::Turn;
 
 const STEP: &str = "model:1";
+/// The model of answers that are made without one because none could be asked.
+const QUOTATIONS: &str = "extractive";
 
 /// What a model call left besides what it said.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Reply {
     pub(crate) finish: FinishReason,
-    /// As the provider counted; absent when it did not.
+    /// As the provider counted its last call; absent when it did not.
     pub(crate) usage: Option<Usage>,
     /// Who wrote it; empty in journals of earlier versions.
     #[serde(default)]
     pub(crate) model: String,
-    /// Calls made, failed ones included.
-    pub(crate) calls: u32,
     /// It was answered before, and cost nothing now.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) cached: bool,
@@ -51,9 +51,7 @@ pub(crate) struct Reply {
 pub(crate) enum Made {
     Reply(Reply),
     /// No pool could serve, and the job is to be answered without a model.
-    NoModel {
-        calls: u32,
-    },
+    NoModel,
 }
 
 /// The step's result: with it a later attempt says the same again without a call.
@@ -124,13 +122,13 @@ async fn say_again(
     text: &str,
 ) -> Result<Made, Failure> {
     if let Begun::Replay(result) = speaker.attempt.begin(STEP, StepKind::ModelCall).await? {
-        return replay(speaker, route, result).await;
+        return replay(speaker, result).await;
     }
     let mut writing = Writing::new(&prompt.passages);
     writing.hear(speaker, text).await?;
     let model = route.pools[0].model().name();
     let reply = writing.end(speaker).await?.reply(model, FinishReason::Stop, Some(Usage::default()));
-    let reply = Reply { calls: 0, cached: true, ..reply };
+    let reply = Reply { cached: true, ..reply };
     complete(speaker, &reply, false).await?;
     Ok(Made::Reply(reply))
 }
@@ -145,37 +143,48 @@ async fn calls(
 ) -> Result<Made, Failure> {
     let attempt = speaker.attempt;
     let mut turn = Turn::new(route);
-    // Quota comes before the step is said to begin: a job that has to wait for it has begun nothing.
-    let mut kept = match attempt.has_finished(STEP) {
-        true => None,
-        false => Some(turn.seat(attempt, prompt, IN_PLACE).await?),
-    };
-    if let Begun::Replay(result) = attempt.begin(STEP, StepKind::ModelCall).await? {
-        return replay(speaker, route, result).await;
+    // Quota and money come before the step is said to begin: a job that has to wait for them has begun
+    // nothing.
+    let (mut kept, mut plan) = (None, None);
+    if !attempt.has_finished(STEP) {
+        let seat = turn.seat(attempt, prompt, IN_PLACE).await?;
+        if let Some(seat) = &seat {
+            plan = Some(deps.costs.plan(attempt, seat.model(), &prompt.messages).await?);
+        }
+        kept = Some(seat);
     }
-    let mut calls = 0;
+    if let Begun::Replay(result) = attempt.announce(STEP, StepKind::ModelCall).await? {
+        return replay(speaker, result).await;
+    }
     loop {
         let seat = match kept.take() {
             Some(Some(seat)) => seat.fresh().await,
-            Some(None) => return no_model(speaker, calls).await,
+            Some(None) => return no_model(speaker).await,
             None => None,
         };
         let seat = match seat {
             Some(seat) => seat,
             None => match turn.seat(attempt, prompt, IN_PLACE_ONCE_BEGUN).await? {
                 Some(seat) => seat,
-                None => return no_model(speaker, calls).await,
+                None => return no_model(speaker).await,
             },
+        };
+        // Before what was said is taken back: without money for another call it is kept.
+        let plan = match plan.take().filter(|plan: &Plan| plan.is_of(seat.model())) {
+            Some(plan) => plan,
+            None => deps.costs.plan(attempt, seat.model(), &prompt.messages).await?,
         };
         // Two attempts are never joined.
         speaker.start_over().await?;
-        calls += 1;
+        let mut booked = deps.costs.open(attempt, plan).await?;
+        // What was asked and written since it was granted may have taken long.
+        let Some(seat) = seat.fresh().await else { continue };
         let (at, pool) = (seat.at, seat.pool().clone());
-        let err = match call(speaker, deps, prompt, seat).await {
+        let err = match call(speaker, deps, prompt, seat, &mut booked).await {
             Ok(reply) => {
                 // Who asks next asks the first pool, and gets no other one's answer, whatever its model is called.
                 let raw = if at == 0 { reply.raw } else { String::new() };
-                let reply = Reply { calls, raw, ..reply };
+                let reply = Reply { raw, ..reply };
                 complete(speaker, &reply, false).await?;
                 return Ok(Made::Reply(reply));
             }
@@ -209,20 +218,19 @@ async fn calls(
 }
 
 /// Journals that the answer is made without a model.
-async fn no_model(speaker: &mut Speaker<'_>, calls: u32) -> Result<Made, Failure> {
+async fn no_model(speaker: &mut Speaker<'_>) -> Result<Made, Failure> {
     speaker.start_over().await?;
     let reply = Reply {
         finish: FinishReason::Stop,
         usage: None,
         model: QUOTATIONS.to_owned(),
-        calls,
         cached: false,
         none: false,
         unsupported_marks: 0,
         raw: String::new(),
     };
     complete(speaker, &reply, true).await?;
-    Ok(Made::NoModel { calls })
+    Ok(Made::NoModel)
 }
 
 async fn complete(speaker: &Speaker<'_>, reply: &Reply, no_model: bool) -> Result<(), Failure> {
@@ -236,23 +244,16 @@ async fn complete(speaker: &Speaker<'_>, reply: &Reply, no_model: bool) -> Resul
     Ok(speaker.attempt.complete(STEP, StepKind::ModelCall, result).await?)
 }
 
-async fn replay(
-    speaker: &mut Speaker<'_>,
-    route: &Route,
-    result: serde_json::Value,
-) -> Result<Made, Failure> {
+async fn replay(speaker: &mut Speaker<'_>, result: serde_json::Value) -> Result<Made, Failure> {
     let journal: Journal = serde_json::from_value(result)
         .map_err(|err| Failure::Fatal(JobError::new("journal_unreadable", err.to_string(), false)))?;
-    let Journal { text, citations, no_model, mut reply } = journal;
+    let Journal { text, citations, no_model, reply } = journal;
     if no_model {
-        return Ok(Made::NoModel { calls: reply.calls });
+        return Ok(Made::NoModel);
     }
     speaker.say(&text).await?;
     for citation in citations {
         speaker.cite(citation).await?;
-    }
-    if reply.model.is_empty() {
-        route.pools[0].model().name().clone_into(&mut reply.model);
     }
     Ok(Made::Reply(reply))
 }
@@ -276,12 +277,11 @@ mod tests {
     #[test]
     fn only_whole_counted_answers_of_the_first_pool_and_refused_requests_are_shared() {
         let reply = |finish, tokens: Option<(u64, u64)>, raw: &str| {
-            let usage = |(input_tokens, output_tokens)| Usage { input_tokens, output_tokens, cost_usd: 0.0 };
+            let usage = |(input_tokens, output_tokens)| Usage { input_tokens, output_tokens, nano_usd: 0 };
             Made::Reply(Reply {
                 finish,
                 usage: tokens.map(usage),
                 model: "m".to_owned(),
-                calls: 1,
                 cached: false,
                 none: false,
                 unsupported_marks: 0,
@@ -300,7 +300,7 @@ mod tests {
             reply(FinishReason::Stop, Some((3, 0)), text),
             // A fallback wrote it.
             reply(FinishReason::Stop, Some((3, 2)), ""),
-            Made::NoModel { calls: 1 },
+            Made::NoModel,
         ] {
             assert!(shared(&Ok(not_whole)).is_none());
         }

@@ -1,6 +1,6 @@
 //! Says the answer's last words and makes the job's end of it.
 
-use millhand_common::model::{Citation, EventBody, Output, Passage, Span, Status, Terminal, Usage};
+use millhand_common::model::{Citation, Output, Passage, Span, Status, Terminal, Usage};
 use millhand_common::ports::FinishReason;
 
 use super::extract::Quotation;
@@ -12,8 +12,6 @@ use crate::attempt::Failure;
 
 /// Closest passages named when there is no answer.
 const CLOSEST: usize = 3;
-/// The model of answers that are made without one because none could be asked.
-pub(crate) const QUOTATIONS: &str = "extractive";
 
 /// Nothing was found, or there was nothing to search.
 pub(crate) async fn nothing_found(
@@ -26,24 +24,20 @@ pub(crate) async fn nothing_found(
 }
 
 /// Quotations, or that there are none and what comes closest. `instead`: a model was to answer and none
-/// could, after this many calls.
+/// could.
 pub(crate) async fn quotations(
     speaker: &mut Speaker<'_>,
     voice: Voice,
     quotations: Vec<Quotation>,
     found: &Found,
-    instead: Option<u32>,
+    instead: bool,
 ) -> Result<Terminal, Failure> {
-    let by_whom = |terminal: Terminal| match instead {
-        Some(calls) => Terminal { model: Some(QUOTATIONS.to_owned()), calls, ..terminal },
-        None => terminal,
-    };
     if quotations.is_empty() {
         speaker.say(voice.not_answered()).await?;
         speaker.say(&closest(voice, &found.passages)).await?;
-        return Ok(by_whom(completed(speaker, false)));
+        return Ok(completed(speaker, false));
     }
-    speaker.say(if instead.is_some() { voice.quotations_instead() } else { voice.quotations() }).await?;
+    speaker.say(if instead { voice.quotations_instead() } else { voice.quotations() }).await?;
     for quotation in quotations {
         let Some(passage) = found.passages.get(quotation.passage) else { continue };
         let Some(quote) = quotation.span.of(&passage.text) else { continue };
@@ -53,7 +47,7 @@ pub(crate) async fn quotations(
         let answer_span = Span::new(from, from + quote.len());
         speaker.cite(citation(passage, quotation.span, answer_span)).await?;
     }
-    Ok(by_whom(completed(speaker, true)))
+    Ok(completed(speaker, true))
 }
 
 /// A model's answer from passages.
@@ -71,19 +65,15 @@ pub(crate) async fn grounded(
         speaker.say(&format!("\n\n{}", voice.unsupported())).await?;
     }
     let terminal = completed(speaker, answered);
-    finish(speaker, reply, terminal).await
+    Ok(finish(reply, terminal))
 }
 
 /// A model's answer without documents.
-pub(crate) async fn talk(speaker: &mut Speaker<'_>, reply: Reply) -> Result<Terminal, Failure> {
-    let terminal = completed(speaker, true);
-    finish(speaker, reply, terminal).await
+pub(crate) fn talk(speaker: &Speaker<'_>, reply: Reply) -> Terminal {
+    finish(reply, completed(speaker, true))
 }
 
-async fn finish(speaker: &Speaker<'_>, reply: Reply, mut terminal: Terminal) -> Result<Terminal, Failure> {
-    if let Some(usage) = reply.usage {
-        speaker.attempt.emit(EventBody::UsageUpdated(usage)).await?;
-    }
+fn finish(reply: Reply, mut terminal: Terminal) -> Terminal {
     let cut = match reply.finish {
         FinishReason::Stop => None,
         FinishReason::Length => Some("max_output_tokens"),
@@ -93,10 +83,7 @@ async fn finish(speaker: &Speaker<'_>, reply: Reply, mut terminal: Terminal) -> 
         terminal.status = Status::Incomplete;
         terminal.reason = Some(reason.to_owned());
     }
-    terminal.usage = reply.usage;
-    terminal.model = Some(reply.model);
-    terminal.calls = reply.calls;
-    Ok(terminal)
+    terminal
 }
 
 fn completed(speaker: &Speaker<'_>, answered: bool) -> Terminal {

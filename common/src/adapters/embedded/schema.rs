@@ -1,8 +1,10 @@
 //! Tables of `jobs.db`.
 
+use rusqlite::Connection;
+
 /// One row of `jobs` is a job's record; `version` is its order of accept. Rows of `events` are the
 /// logs, keyed by that number. `gone` remembers ids that are no longer kept, so that a reader hears
-/// 410 and not 404. Every JSON text is guarded by a CRC: SQLite itself does not notice a flipped bit.
+/// 410 and not 404. `spending` outlives the jobs; `counted` is what of it counts against budgets. Every JSON text is guarded by a CRC: SQLite itself does not notice a flipped bit.
 pub(super) const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS jobs (
     version INTEGER PRIMARY KEY,
@@ -69,14 +71,15 @@ CREATE TABLE IF NOT EXISTS cited (
     job INTEGER NOT NULL,
     PRIMARY KEY (document, job)
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS usage (
+CREATE TABLE IF NOT EXISTS spending (
     day TEXT NOT NULL,
     tenant TEXT NOT NULL,
     model TEXT NOT NULL,
     calls INTEGER NOT NULL,
     input_tokens INTEGER NOT NULL,
     output_tokens INTEGER NOT NULL,
-    cost_usd REAL NOT NULL,
+    nano_usd INTEGER NOT NULL,
+    counted INTEGER NOT NULL,
     PRIMARY KEY (day, tenant, model)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS keys (id TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID;
@@ -93,3 +96,19 @@ PRAGMA wal_autocheckpoint = 0;
 PRAGMA temp_store = MEMORY;
 PRAGMA cache_size = -16384;
 ";
+
+/// Takes over what earlier versions counted in a table `usage`: tokens without prices.
+pub(super) fn migrate(db: &Connection) -> rusqlite::Result<()> {
+    let has_usage =
+        db.prepare("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'usage'")?.exists([])?;
+    if !has_usage {
+        return Ok(());
+    }
+    db.execute_batch(
+        "BEGIN IMMEDIATE;
+         INSERT OR IGNORE INTO spending (day, tenant, model, calls, input_tokens, output_tokens, nano_usd, counted)
+             SELECT day, tenant, model, calls, input_tokens, output_tokens, 0, 0 FROM usage;
+         DROP TABLE usage;
+         COMMIT;",
+    )
+}

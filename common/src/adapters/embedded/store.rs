@@ -11,6 +11,7 @@ mod letters;
 mod reader;
 mod record;
 mod remove;
+mod spending;
 mod state;
 mod sweep;
 
@@ -23,8 +24,9 @@ use rusqlite::Connection;
 
 use crate::model::{EventBody, JobId, Lane, TenantId, Terminal, Timestamp, WaitReason, WorkerId};
 use crate::ports::{
-    Accept, Accepted, Appended, By, Cancelled, Claim, Claimed, Closed, DeadLetter, JobStore, LaneDepth,
-    Lease, Released, Renewed, Replayed, Run, StoreError, SweepReport, WorkerInfo, WorkerSignal,
+    Accept, Accepted, Appended, Budget, By, Cancelled, Claim, Claimed, Closed, DeadLetter, Held, Hold,
+    JobStore, LaneDepth, Lease, Released, Renewed, Replayed, Run, Spending, StoreError, SweepReport,
+    WorkerInfo, WorkerSignal,
 };
 
 use super::clock::Clock;
@@ -86,6 +88,7 @@ impl EmbeddedStore {
         db.set_prepared_statement_cache_capacity(64);
         db.execute_batch(schema::PRAGMAS).map_err(failed)?;
         db.execute_batch(schema::TABLES).map_err(failed)?;
+        schema::migrate(&db).map_err(failed)?;
         db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").map_err(failed)?;
         record::check(&db, &file, CHECK_WHOLE_BYTES)?;
         let state = State::load(&db).map_err(failed)?;
@@ -346,6 +349,19 @@ impl JobStore for EmbeddedStore {
     }
 }
 
+#[async_trait]
+impl Budget for EmbeddedStore {
+    async fn hold(&self, lease: &Lease, hold: Hold) -> Result<Held, StoreError> {
+        let lease = lease.clone();
+        self.in_memory(move |tx| Ok(spending::hold(tx, &lease, hold))).await
+    }
+
+    async fn spending(&self, tenant: &TenantId) -> Result<Spending, StoreError> {
+        let tenant = tenant.clone();
+        self.in_memory(move |tx| Ok(spending::spending(tx, &tenant))).await
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -371,7 +387,13 @@ mod tests {
             replay_of: None,
             traceparent: None,
         };
-        Accept { spec, known_conversation: false, on_busy: OnBusy::Enqueue, idempotency: None }
+        Accept {
+            spec,
+            known_conversation: false,
+            on_busy: OnBusy::Enqueue,
+            replays_only: false,
+            idempotency: None,
+        }
     }
 
     #[tokio::test]

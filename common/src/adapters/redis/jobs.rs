@@ -112,6 +112,11 @@ impl RedisStore {
 impl JobStore for RedisStore {
     async fn accept(&self, accept: Accept) -> Result<Accepted, StoreError> {
         let is_full = self.room.is_full(&self.link).await?;
+        let refused = match (accept.replays_only, is_full) {
+            (true, _) => "replays",
+            (false, true) => "full",
+            (false, false) => "",
+        };
         let spec = &accept.spec;
         let (now, later) = queued(spec.not_before);
         let (key, digest) = accept.idempotency.map_or_else(Default::default, |(key, digest)| {
@@ -136,7 +141,7 @@ impl JobStore for RedisStore {
             serde_json::to_string(spec).expect("a spec is plain data with string keys"),
             now,
             later,
-            u8::from(is_full).to_string(),
+            refused.to_owned(),
         ];
         let answer = self.run(&scripts::ACCEPT, shard, args).await?;
         crate::crash::point("accept.committed");
@@ -154,6 +159,7 @@ impl JobStore for RedisStore {
                 Ok(if own { Accepted::Created(job) } else { Accepted::Existing(job) })
             }
             "full" => Err(StoreError::Full),
+            "replays" => Ok(Accepted::Refused),
             "reused" => Ok(Accepted::KeyReused),
             "no_conversation" => Ok(Accepted::NoConversation),
             "busy" => Ok(Accepted::ConversationBusy(JobId::from_uuid(reply::uuid(at(parts, 1)?)?))),

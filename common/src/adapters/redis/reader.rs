@@ -119,13 +119,15 @@ impl JobReader for RedisStore {
                     calls: 0,
                     input_tokens: 0,
                     output_tokens: 0,
-                    cost_usd: 0.0,
+                    nano_usd: 0,
                 });
                 match what.as_str() {
                     "calls" => row.calls += sum.parse::<u64>().unwrap_or(0),
                     "input" => row.input_tokens += sum.parse::<u64>().unwrap_or(0),
                     "output" => row.output_tokens += sum.parse::<u64>().unwrap_or(0),
-                    _ => row.cost_usd += sum.parse::<f64>().unwrap_or(0.0),
+                    "nano" => row.nano_usd += sum.parse::<u64>().unwrap_or(0),
+                    // `cost`, of an earlier version: always zero.
+                    _ => {}
                 }
             }
         }

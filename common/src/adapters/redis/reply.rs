@@ -6,7 +6,7 @@ use redis::Value;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::model::{Event, Job, JobId, Status, TenantId, Timestamp, Wait, WaitReason};
+use crate::model::{Event, Job, JobId, Status, TenantId, Timestamp, Usage, Wait, WaitReason};
 use crate::ports::StoreError;
 
 use super::super::ending::Outcome;
@@ -87,13 +87,17 @@ pub(super) fn job(value: &Value) -> Result<Job, StoreError> {
     } else {
         serde_json::from_str(text(out)?).map_err(|err| damaged(format!("an outcome: {err}")))?
     };
+    let status = fields.text("status").and_then(Status::parse);
+    // What its calls have used; shown when it is over.
+    let spent = status.filter(|status| status.is_terminal()).and_then(|_| {
+        fields.number("calls")?;
+        let sum = |field| fields.number(field).unwrap_or(0);
+        Some(Usage { input_tokens: sum("input"), output_tokens: sum("output"), nano_usd: sum("nano") })
+    });
     let small = |field| fields.needed(field).map(|value| u32::try_from(value).unwrap_or(u32::MAX));
     Ok(Job {
         spec,
-        status: fields
-            .text("status")
-            .and_then(Status::parse)
-            .ok_or_else(|| damaged("a record has no status"))?,
+        status: status.ok_or_else(|| damaged("a record has no status"))?,
         attempt: small("attempt")?,
         deaths: small("deaths")?,
         epoch: fields.needed("epoch")?,
@@ -108,7 +112,7 @@ pub(super) fn job(value: &Value) -> Result<Job, StoreError> {
             .and_then(wait_reason)
             .map(|reason| Wait { reason, expected_start_at: fields.moment("wait_at") }),
         output: outcome.output,
-        usage: outcome.usage,
+        usage: spent.or(outcome.usage),
         error: outcome.error,
         cancel_requested: fields.text("cancel").is_some(),
     })

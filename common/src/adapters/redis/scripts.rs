@@ -43,6 +43,7 @@ scripts! {
     APPEND " flags=allow-oom" = "append";
     RELEASE " flags=allow-oom" = "due" "ending" "release";
     CLOSE " flags=allow-oom" = "due" "ending" "close";
+    HOLD " flags=allow-oom" = "hold";
     CANCEL " flags=allow-oom" = "due" "ending" "cancel";
     REMOVE " flags=allow-oom" = "removing" "remove";
     REMOVE_CONVERSATION " flags=allow-oom" = "removing" "remove_conversation";
@@ -54,6 +55,7 @@ scripts! {
     CONVERSATION " flags=allow-oom" = "conversation";
     WORKERS " flags=no-writes" = "workers";
     DEPTH " flags=no-writes" = "depth";
+    SPENDING " flags=no-writes" = "spending";
     OVERDUE " flags=no-writes" = "overdue";
     GET " flags=no-writes" = "get";
     LOG " flags=no-writes" = "log";

@@ -186,8 +186,6 @@ impl RedisStore {
     ) -> Result<Answer, StoreError> {
         let (kind, data) = last_event(terminal).parts();
         let cites = cited(terminal.output.as_ref());
-        let usage = terminal.usage;
-        let used = |value: Option<String>| value.unwrap_or_default();
         let mut args = vec![
             name(tenant, job.uuid()),
             op.simple().to_string(),
@@ -198,11 +196,6 @@ impl RedisStore {
             kind,
             data.get().to_owned(),
             outcome(terminal),
-            terminal.model.clone().unwrap_or_else(|| "none".to_owned()),
-            terminal.calls.to_string(),
-            used(usage.map(|usage| usage.input_tokens.to_string())),
-            used(usage.map(|usage| usage.output_tokens.to_string())),
-            used(usage.map(|usage| usage.cost_usd.to_string())),
             cites.len().to_string(),
         ];
         args.extend(cites.iter().map(|document| document.simple().to_string()));

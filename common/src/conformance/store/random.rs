@@ -311,7 +311,7 @@ impl Both {
             deadline: spec.deadline,
         });
         let idempotency = key.map(|(key, body)| (format!("key-{key}"), [body; 32]));
-        let request = Accept { spec, known_conversation: false, on_busy, idempotency };
+        let request = Accept { spec, known_conversation: false, on_busy, replays_only: false, idempotency };
         let id = |job: usize| self.model.jobs[job].id;
         match (self.store().accept(request).await.expect("the store answers"), expected) {
             (Accepted::Created(job), Taken::Created(at)) | (Accepted::Existing(job), Taken::Existing(at)) => {

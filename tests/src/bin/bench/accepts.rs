@@ -38,7 +38,13 @@ pub(crate) fn accept() -> Accept {
         replay_of: None,
         traceparent: None,
     };
-    Accept { spec, known_conversation: false, on_busy: OnBusy::Enqueue, idempotency: None }
+    Accept {
+        spec,
+        known_conversation: false,
+        on_busy: OnBusy::Enqueue,
+        replays_only: false,
+        idempotency: None,
+    }
 }
 
 /// Runs `write` with all writers; answers writes per second and their times in microseconds.

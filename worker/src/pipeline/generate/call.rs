@@ -11,6 +11,7 @@ use millhand_common::telemetry;
 use super::Reply;
 use super::turn::Seat;
 use crate::attempt::Stopped;
+use crate::costs::Call;
 use crate::pipeline::AnswerDeps;
 use crate::pipeline::again::outcome;
 use crate::pipeline::claim::last_sentence;
@@ -46,10 +47,12 @@ pub(super) async fn call(
     deps: &AnswerDeps,
     prompt: &Prompt,
     mut seat: Seat,
+    booked: &mut Call<'_>,
 ) -> Result<Reply, Broken> {
     let pool = seat.pool().clone();
     let spec = &speaker.attempt.job().spec;
-    let bound = seat.permit.as_ref().and_then(Permit::max_output_tokens);
+    let bounds = [seat.permit.as_ref().and_then(Permit::max_output_tokens), booked.max_output_tokens()];
+    let bound = bounds.into_iter().flatten().min();
     let request = ChatRequest {
         messages: prompt.messages.clone(),
         max_output_tokens: spec.max_output_tokens.or(bound),
@@ -60,9 +63,17 @@ pub(super) async fn call(
     if let Some(permit) = &mut seat.permit {
         permit.sent();
     }
-    let result = listen(speaker, &pool, request, &prompt.passages, &mut seat).await;
-    if let (Some(permit), Err(Broken::Model(err))) = (&mut seat.permit, &result) {
-        permit.failed(err);
+    booked.sent();
+    let result = listen(speaker, &pool, request, &prompt.passages, &mut seat, booked).await;
+    match &result {
+        Ok(_) => booked.learn(&speaker.text),
+        Err(Broken::Model(err)) => {
+            booked.failed(err);
+            if let Some(permit) = &mut seat.permit {
+                permit.failed(err);
+            }
+        }
+        Err(Broken::Stopped(_)) => {}
     }
     let outcome = match &result {
         Ok(_) => "ok",
@@ -80,16 +91,8 @@ pub(super) async fn call(
     metrics::counter!(telemetry::MODEL_CALLS, "model" => name.clone(), "pool" => pool.name().to_owned(), "outcome" => outcome)
         .increment(1);
     if let Err(Broken::Model(ModelError::RateLimited { limits, .. })) = &result {
-        metrics::counter!(telemetry::MODEL_LIMITED, "model" => name.clone()).increment(1);
+        metrics::counter!(telemetry::MODEL_LIMITED, "model" => name).increment(1);
         show_limits(&pool, limits);
-    }
-    if let Ok(Reply { usage: Some(usage), .. }) = &result {
-        let count = |direction: &'static str, tokens| {
-            metrics::counter!(telemetry::MODEL_TOKENS, "model" => name.clone(), "direction" => direction)
-                .increment(tokens);
-        };
-        count("input", usage.input_tokens);
-        count("output", usage.output_tokens);
     }
     result
 }
@@ -123,11 +126,16 @@ async fn listen(
     request: ChatRequest,
     passages: &HashMap<String, Passage>,
     seat: &mut Seat,
+    booked: &mut Call<'_>,
 ) -> Result<Reply, Broken> {
     let mut stream = pool.model().stream(request).await?;
     let mut writing = Writing::new(passages);
     let (finish, usage) = loop {
-        match stream.next().await {
+        let next = stream.next().await;
+        if let Some(Ok(delta)) = &next {
+            booked.heard(delta);
+        }
+        match next {
             Some(Ok(ChatDelta::Limits(limits))) => {
                 show_limits(pool, &limits);
                 if let Some(permit) = &seat.permit {
@@ -198,7 +206,7 @@ impl<'a> Writing<'a> {
     pub(super) fn reply(self, model: &str, finish: FinishReason, usage: Option<Usage>) -> Reply {
         let Self { none, unsupported_marks, raw, .. } = self;
         let model = model.to_owned();
-        Reply { finish, usage, model, calls: 1, cached: false, none, unsupported_marks, raw }
+        Reply { finish, usage, model, cached: false, none, unsupported_marks, raw }
     }
 
     async fn write(&mut self, speaker: &mut Speaker<'_>, piece: Piece) -> Result<(), Stopped> {

@@ -30,6 +30,11 @@ impl Seat {
         self.pass.pool()
     }
 
+    /// What the model is called.
+    pub(super) fn model(&self) -> &str {
+        self.pool().model().name()
+    }
+
     fn is_fresh(&self) -> bool {
         self.permit.as_ref().is_none_or(Permit::is_fresh)
     }
@@ -154,7 +159,9 @@ impl<'a> Turn<'a> {
             Ending::Failure(Failure::Fatal(_)) => OnUnavailable::Fail.as_str(),
             Ending::Failure(Failure::NoModel { .. }) => OnUnavailable::Wait.as_str(),
             Ending::Failure(Failure::Retry { .. }) => "retry",
-            Ending::Failure(Failure::NoQuota { .. } | Failure::Stopped(_)) => "quota",
+            Ending::Failure(Failure::NoQuota { .. } | Failure::OverBudget(_) | Failure::Stopped(_)) => {
+                "quota"
+            }
         };
         counter!(telemetry::MODEL_UNAVAILABLE, "class" => class.clone(), "then" => then).increment(1);
         match ending {

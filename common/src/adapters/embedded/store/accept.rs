@@ -29,6 +29,9 @@ pub(super) fn accept(tx: &mut Tx<'_>, accept: &Accept) -> Result<Accepted, Fault
     if let Some(version) = version_of(tx, spec.id)? {
         return Ok(Accepted::Existing(Box::new(record::read_job(tx.db, version)?)));
     }
+    if accept.replays_only {
+        return Ok(Accepted::Refused);
+    }
     if !tx.room {
         return Err(StoreError::Full.into());
     }

@@ -8,7 +8,7 @@ use crate::ports::{Appended, Lease, Released};
 use crate::telemetry;
 
 use super::super::engine::{Fault, Tx};
-use super::record;
+use super::{record, spending};
 
 pub(super) fn append(
     tx: &mut Tx<'_>,
@@ -57,6 +57,7 @@ pub(super) fn write(
         data,
     };
     record::write_event(tx.db, live.version, &event)?;
+    spending::note(tx, job, &event.kind, event.data.get())?;
     tx.after.event(event);
     Ok(())
 }
@@ -78,6 +79,7 @@ pub(super) fn release(
     if owned_last_seq(tx, lease).is_none() {
         return Ok(Released::Fenced);
     }
+    spending::settle(tx, lease.job)?;
     let at = not_before.filter(|at| *at > tx.now);
     write(tx, lease.job, EventBody::JobWaiting { reason, not_before: at }.parts())?;
     let wait = Wait { reason, expected_start_at: at };

@@ -10,8 +10,8 @@ use super::super::super::ending::poison;
 use super::super::engine::{Fault, Tx};
 use super::append::{owned_last_seq, write};
 use super::close::{end, end_at_deadline};
-use super::record;
 use super::state::Held;
+use super::{record, spending};
 
 /// `tenant` is `None` where the store itself chose the job.
 pub(super) fn claim(
@@ -44,6 +44,7 @@ pub(super) fn claim(
     if takeover.is_some() && !died(tx, id)? {
         return Ok(Claimed::Done);
     }
+    spending::settle(tx, id)?;
     start(tx, id, claim, takeover)?;
     run(tx, id).map(Claimed::Run)
 }

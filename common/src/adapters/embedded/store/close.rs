@@ -10,7 +10,8 @@ use crate::telemetry;
 use super::super::super::ending::{Outcome, at_deadline, cited, last_event};
 use super::super::engine::{Fault, Tx};
 use super::append::{owned_last_seq, write};
-use super::record;
+use super::state::Live;
+use super::{record, spending};
 
 pub(super) fn close(
     tx: &mut Tx<'_>,
@@ -66,6 +67,9 @@ pub(super) fn end(
     for event in tail {
         write(tx, id, event)?;
     }
+    spending::settle(tx, id)?;
+    let usage = tx.state.get(id).and_then(Live::usage).or(terminal.usage);
+    let terminal = Terminal { usage, ..terminal };
     write(tx, id, last_event(&terminal).parts())?;
     let now = tx.now;
     let Some(live) = tx.state.get(id).cloned() else { return Ok(()) };
@@ -81,25 +85,6 @@ pub(super) fn end(
         tx.db
             .prepare_cached("INSERT OR IGNORE INTO cited (document, job) VALUES (?1, ?2)")?
             .execute(params![document, live.version])?;
-    }
-    if let Some(usage) = terminal.usage {
-        tx.db
-            .prepare_cached(
-                "INSERT INTO usage (day, tenant, model, calls, input_tokens, output_tokens, cost_usd)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-                 ON CONFLICT (day, tenant, model) DO UPDATE SET calls = calls + ?4,
-                     input_tokens = input_tokens + ?5, output_tokens = output_tokens + ?6,
-                     cost_usd = cost_usd + ?7",
-            )?
-            .execute(params![
-                now.day(),
-                live.tenant.as_str(),
-                terminal.model.as_deref().unwrap_or("none"),
-                terminal.calls,
-                usage.input_tokens,
-                usage.output_tokens,
-                usage.cost_usd
-            ])?;
     }
     if terminal.status == Status::Failed {
         tx.db

@@ -185,7 +185,7 @@ impl JobReader for EmbeddedStore {
         };
         self.read(move |db| {
             db.prepare_cached(&format!(
-                "SELECT {key}, sum(calls), sum(input_tokens), sum(output_tokens), sum(cost_usd) FROM usage
+                "SELECT {key}, sum(calls), sum(input_tokens), sum(output_tokens), sum(nano_usd) FROM spending
                      WHERE ?1 IS NULL OR tenant = ?1 GROUP BY {key} ORDER BY {key}"
             ))?
             .query_map([tenant], |row| {
@@ -194,7 +194,7 @@ impl JobReader for EmbeddedStore {
                     calls: row.get(1)?,
                     input_tokens: row.get(2)?,
                     output_tokens: row.get(3)?,
-                    cost_usd: row.get(4)?,
+                    nano_usd: row.get(4)?,
                 })
             })?
             .collect()

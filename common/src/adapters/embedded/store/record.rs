@@ -98,9 +98,21 @@ pub(super) fn write_event(db: &Connection, version: u64, event: &Event) -> rusql
 
 /// The whole log of a job, as the open transaction sees it.
 pub(super) fn whole_log(db: &Connection, job: JobId, version: u64) -> rusqlite::Result<Vec<Event>> {
-    db.prepare_cached("SELECT seq, attempt, at, kind, data, crc FROM events WHERE job = ?1 ORDER BY seq")?
-        .query_map([version], |row| event(job, row))?
-        .collect()
+    log_from(db, job, version, 1)
+}
+
+/// The same from one event on.
+pub(super) fn log_from(
+    db: &Connection,
+    job: JobId,
+    version: u64,
+    first_seq: u64,
+) -> rusqlite::Result<Vec<Event>> {
+    db.prepare_cached(
+        "SELECT seq, attempt, at, kind, data, crc FROM events WHERE job = ?1 AND seq >= ?2 ORDER BY seq",
+    )?
+    .query_map([version, first_seq], |row| event(job, row))?
+    .collect()
 }
 
 /// The job numbered `version`, as the open transaction sees it.

@@ -12,6 +12,8 @@ use uuid::Uuid;
 use crate::model::{ConversationId, JobId, Lane, Status, TenantId, Timestamp, Wait, WorkerId};
 use crate::ports::{LaneDepth, Lease, WorkerInfo};
 
+use super::spending::{self, Days, Money};
+
 /// A job that is not terminal.
 #[derive(Clone, Debug)]
 pub(in super::super) struct Live {
@@ -34,6 +36,7 @@ pub(in super::super) struct Live {
     pub(super) lease: Option<Held>,
     /// Since when it could start.
     pub(super) ready_at: Timestamp,
+    pub(super) money: Money,
     due: Due,
 }
 
@@ -73,6 +76,7 @@ pub(in super::super) struct State {
     running: HashMap<TenantId, u32>,
     deadlines: BTreeSet<(Timestamp, JobId)>,
     workers: HashMap<WorkerId, (WorkerInfo, Timestamp)>,
+    pub(super) days: Days,
     last_version: u64,
 }
 
@@ -126,12 +130,14 @@ impl State {
                     obey_by: None,
                 }),
                 ready_at: starts.unwrap_or(created_at),
+                money: Money::default(),
                 due: Due::No,
             };
             let at = live.ready_at;
             state.insert(id, live);
             state.make_due(id, at);
         }
+        state.days = spending::load(db, &mut state.jobs)?;
         Ok(state)
     }
 
@@ -154,6 +160,7 @@ impl State {
             self.not_due(id);
             *self.running.entry(tenant).or_default() += 1;
         }
+        spending::keep_holds(&mut self.jobs, &mut self.days, &old.jobs);
         self.workers = old.workers.clone();
         self.last_version = self.last_version.max(old.last_version);
         self
@@ -192,6 +199,7 @@ impl State {
             cancel_requested: false,
             lease: None,
             ready_at: spec.not_before.unwrap_or(created_at),
+            money: Money::default(),
             due: Due::No,
         }
     }

@@ -1,6 +1,6 @@
 -- r, lane, conversation, known, on_busy, key, digest, not_before, deadline, spec, queued, scheduled,
--- full (there is no room for new work)
-local _, r, lane, conv, known, on_busy, key, digest, not_before, deadline, spec, queued, scheduled, full =
+-- refused (full: there is no room for new work; replays: only what was accepted before is answered)
+local _, r, lane, conv, known, on_busy, key, digest, not_before, deadline, spec, queued, scheduled, refused =
   unpack(ARGV)
 local tenant = tenant_of(r)
 if key ~= '' then
@@ -12,7 +12,7 @@ if key ~= '' then
   end
 end
 if redis.call('EXISTS', P .. ':job:' .. r) == 1 then return {'existing', record(r)} end
-if full == '1' then return {'full'} end
+if refused ~= '' then return {refused} end
 if conv ~= '' then
   local c = tenant .. ':' .. conv
   local exists = redis.call('EXISTS', P .. ':conv:' .. c) == 1

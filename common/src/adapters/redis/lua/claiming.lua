@@ -26,6 +26,7 @@ local function try_claim(job, by)
     runs_more(job, 1)
   end
   not_due(job)
+  settle(job)
   put(job, {
     status = 'in_progress', epoch = job.epoch + 1, attempt = job.attempt + 1, op = by.op, owner = by.owner,
     ['until'] = now + TTL, challenged = false, wait = false, wait_at = false, started = job.started or now,

@@ -18,22 +18,12 @@ local function stops_running(job)
   runs_more(job, -1)
 end
 
-local function count_usage(job, usage)
-  local key = P .. ':usage'
-  local row = math.floor(now / 86400000) .. ' ' .. job.tenant .. ' '
-  redis.call('HINCRBY', key, row .. 'calls ' .. usage.model, usage.calls)
-  redis.call('HINCRBY', key, row .. 'input ' .. usage.model, usage.input)
-  redis.call('HINCRBY', key, row .. 'output ' .. usage.model, usage.output)
-  redis.call('HINCRBYFLOAT', key, row .. 'cost ' .. usage.model, usage.cost)
-end
-
--- `last`: status, kind, data, out; perhaps tail (events before the last one), usage, cites (documents),
+-- `last`: status, kind, data, out; perhaps tail (events before the last one), cites (documents),
 -- op (the close that asks), quiet (its owner asks: no need to tell it).
 local function finish(job, last)
-  local events = last.tail or {}
-  events[#events + 1] = last.kind
-  events[#events + 1] = last.data
-  emit(job, events)
+  emit(job, last.tail or {})
+  settle(job)
+  emit(job, {last.kind, last.data})
   not_due(job)
   if job.owner and not last.quiet then signal(job, 'cancel') end
   stops_running(job)
@@ -46,7 +36,6 @@ local function finish(job, last)
   redis.call('ZADD', P .. ':finished', now, r)
   redis.call('ZADD', P .. ':logs', now, r)
   redis.call('SET', P .. ':out:' .. r, last.out)
-  if last.usage then count_usage(job, last.usage) end
   if last.cites and #last.cites > 0 then
     redis.call('SET', P .. ':cites:' .. r, table.concat(last.cites, ' '))
     for _, document in ipairs(last.cites) do redis.call('HINCRBY', P .. ':cited', document, 1) end

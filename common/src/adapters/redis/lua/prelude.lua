@@ -17,7 +17,7 @@ local HINT_GRACE, HINT_LOST, MAX_DEATHS = 5000, 30000, 3
 local NUMBERS = {
   version = true, attempt = true, deaths = true, epoch = true, last_seq = true, created = true,
   started = true, finished = true, expires = true, ready_at = true, ['until'] = true,
-  challenged = true,
+  challenged = true, calls = true, input = true, output = true, nano = true, counted = true,
 }
 
 -- Lua would write large numbers with an exponent.
@@ -80,6 +80,49 @@ local function record(r)
   }
 end
 
+-- Money, in billionths of a dollar. `held` of a job is `<day> <nano>`, what its next or its open call may
+-- cost; `call` is `<seq> <day>`, the event that opened it.
+local function on_day(day, what, tenant, by)
+  local key = P .. ':budget:' .. day
+  redis.call('HINCRBY', key, what .. ' ' .. tenant, text(by))
+  redis.call('PEXPIRE', key, 172800000)
+end
+
+local function today() return text(math.floor(now / 86400000)) end
+
+-- Answers the day and the amount.
+local function give_back(job)
+  if not job.held then return nil, 0 end
+  local day, nano = string.match(job.held, '^(%d+) (%d+)$')
+  on_day(day, 'held', job.tenant, -nano)
+  put(job, {held = false})
+  return day, tonumber(nano)
+end
+
+local function call_began(job, seq)
+  local day = job.held and string.match(job.held, '^%d+') or today()
+  put(job, {call = text(seq) .. ' ' .. day})
+end
+
+local function call_ended(job, used)
+  local day = job.call and string.match(job.call, ' (%d+)$') or today()
+  local _, held = give_back(job)
+  -- What nobody knows may be all that was held.
+  local counted = used.certainty == 'exact' and used.nano_usd or math.max(used.nano_usd, held)
+  on_day(day, 'spent', job.tenant, counted)
+  local row = day .. ' ' .. job.tenant .. ' '
+  local function count(what, by) redis.call('HINCRBY', P .. ':usage', row .. what .. ' ' .. used.model, text(by)) end
+  count('calls', 1)
+  count('input', used.input_tokens)
+  count('output', used.output_tokens)
+  count('nano', used.nano_usd)
+  put(job, {
+    call = false, calls = (job.calls or 0) + 1, input = (job.input or 0) + used.input_tokens,
+    output = (job.output or 0) + used.output_tokens, nano = (job.nano or 0) + used.nano_usd,
+    counted = (job.counted or 0) + counted,
+  })
+end
+
 -- Appends `{kind, data, kind, data, ...}` to the log and tells who follows it. The id of an entry is its
 -- `seq`: the stream itself refuses one that is there already.
 local function emit(job, events)
@@ -89,10 +132,51 @@ local function emit(job, events)
     local event = text(job.attempt) .. ' ' .. text(now) .. ' ' .. events[at] .. ' ' .. events[at + 1]
     redis.call('XADD', P .. ':log:' .. job.r, text(seq) .. '-0', 'e', event)
     lines[#lines + 1] = text(seq) .. ' ' .. event
+    if events[at] == 'model.called' then
+      call_began(job, seq)
+    elseif events[at] == 'usage.updated' then
+      call_ended(job, cjson.decode(events[at + 1]))
+    end
   end
   if #lines == 0 then return end
   put(job, {last_seq = seq})
   redis.call('SPUBLISH', P .. ':news:' .. job.r, table.concat(lines, '\n'))
+end
+
+-- The job loses its owner. A call that is still open may have been paid: it is booked by what the log holds
+-- of its answer. Money that no call was made on is given back.
+local function settle(job)
+  if not job.call then
+    give_back(job)
+    return
+  end
+  local call, ascii, other = nil, 0, 0
+  local first = string.match(job.call, '^%d+') .. '-0'
+  for _, entry in ipairs(redis.call('XRANGE', P .. ':log:' .. job.r, first, '+')) do
+    local kind, data = string.match(entry[2][2], '^%S+ %S+ (%S+) (.*)$')
+    if kind == 'model.called' then
+      call = cjson.decode(data)
+    elseif kind == 'output_text.delta' then
+      local said = cjson.decode(data).text
+      local _, begins = string.gsub(said, '[\192-\255]', '')
+      local _, beyond = string.gsub(said, '[\128-\255]', '')
+      ascii, other = ascii + #said - beyond, other + begins
+    end
+  end
+  local output = math.ceil((math.ceil(ascii / 4) + other) * call.output_per_thousand / 1000)
+  if type(call.max_output_tokens) == 'number' then output = math.min(output, call.max_output_tokens) end
+  -- Whole billionths and parts apart: their product would be more than a number here holds exactly.
+  local function price(per_million, tokens)
+    local parts = per_million % 1000000
+    return (per_million - parts) / 1000000 * tokens, parts * tokens
+  end
+  local input_nano, input_parts = price(call.price.input, call.input_tokens)
+  local output_nano, output_parts = price(call.price.output, output)
+  local nano = input_nano + output_nano + math.ceil((input_parts + output_parts) / 1000000)
+  emit(job, {'usage.updated', string.format(
+    '{"call":"%s","model":%s,"input_tokens":%.0f,"output_tokens":%.0f,"nano_usd":%.0f,"certainty":"in_doubt"}',
+    call.call, cjson.encode(call.model), call.input_tokens, output, nano
+  )})
 end
 
 local function signal(job, what)

@@ -7,6 +7,7 @@ end
 if not is_owned_by(job, epoch) then return {'fenced'} end
 local at = tonumber(not_before)
 if at and at <= now then at = nil end
+settle(job)
 emit(job, {'job.waiting', at and data_later or data_now})
 stops_running(job)
 put(job, {
