@@ -102,6 +102,8 @@ pub(crate) async fn measure(words: &[&str]) -> anyhow::Result<()> {
         kills::measure(&mut table, wanted.kills).await?;
     }
     println!("{policies}\n{table}");
-    println!("A quiet tenant beside a noisy one is not measured: over HTTP there is one tenant only.");
+    println!(
+        "A quiet tenant beside a noisy one is not measured: its load is not part of this benchmark yet."
+    );
     Ok(())
 }

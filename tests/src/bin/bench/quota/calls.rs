@@ -18,8 +18,8 @@ pub(super) struct Call {
     /// `None` while it runs.
     pub(super) took_ms: Option<u64>,
     pub(super) status: u64,
-    /// One for each key.
-    pub(super) caller: String,
+    /// Whoever called is gone before its end.
+    pub(super) abandoned: bool,
 }
 
 impl Call {
@@ -52,7 +52,7 @@ fn call(entry: &Value) -> anyhow::Result<Call> {
         at_ms: number("at_ms").context("a moment")?,
         took_ms: number("took_ms"),
         status: number("status").context("a status")?,
-        caller: text("caller").to_owned(),
+        abandoned: text("ended") == "abandoned",
     })
 }
 

@@ -23,17 +23,10 @@ const SUBMITTING: usize = 256;
 pub(super) struct Product {
     pub(super) provider: Provider,
     pub(super) api: Server,
-    pub(super) workers: Vec<Worker>,
+    pub(super) workers: Vec<Server>,
     launch: Launch,
-    started: u32,
     _redis: Redis,
     _queue: Queue,
-}
-
-/// A worker, and the key it calls with.
-pub(super) struct Worker {
-    pub(super) server: Server,
-    pub(super) key: String,
 }
 
 impl Product {
@@ -53,29 +46,21 @@ impl Product {
         };
         let api = launch("api").start().await;
         let launch = launch("worker").arg("--slots").arg(&SLOTS.to_string());
-        let (workers, started) = (Vec::new(), 0);
-        let mut product = Self { provider, api, workers, launch, started, _redis: redis, _queue: queue };
+        let mut product = Self { provider, api, workers: Vec::new(), launch, _redis: redis, _queue: queue };
         product.work(WORKERS).await;
         product
     }
 
-    /// Starts workers until there are so many, each with a key of its own.
+    /// Starts workers until there are so many. All have one key: the quota of a key is one pool.
     pub(super) async fn work(&mut self, workers: usize) {
         let missing = workers.saturating_sub(self.workers.len());
-        let keys = (0..missing).map(|n| format!("sk-bench-{}", self.started as usize + n));
-        let launch = &self.launch;
-        let start = |key: String| async move {
-            let server = launch.clone().env("MILLHAND_MODEL__API_KEY", &key).start().await;
-            Worker { server, key }
-        };
-        let started = join_all(keys.map(start)).await;
-        self.started += u32::try_from(missing).unwrap_or(u32::MAX);
+        let started = join_all((0..missing).map(|_| self.launch.start())).await;
         self.workers.extend(started);
     }
 
     /// Seconds that slots have held jobs that waited for quota.
     async fn parked(&self) -> f64 {
-        join_all(self.workers.iter().map(|worker| worker.server.metric(PARKED))).await.into_iter().sum()
+        join_all(self.workers.iter().map(|worker| worker.metric(PARKED))).await.into_iter().sum()
     }
 }
 
