@@ -187,6 +187,21 @@ async fn through(answer: &'static str, method: &str, path: &str, key: Option<&st
     (first.seen().await + second.seen().await, told)
 }
 
+/// Also not when an ingress breaks, which is when nginx writes whole requests into its errors.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ticket_is_in_no_log() {
+    let (first, second) = futures::join!(Fake::start(""), Fake::start(""));
+    let nginx = Nginx::start([&first.url, &second.url]).await;
+    let client = Client::new(&nginx.url());
+    let answer = client.get("/v1/jobs/job_1/events?ticket=mht_canary").await;
+    assert_eq!((answer.status, first.seen().await + second.seen().await), (502, 2));
+    wait_for("the request to be logged", || async {
+        nginx.log().contains("/v1/jobs/job_1/events").then_some(())
+    })
+    .await;
+    assert!(!nginx.log().contains("canary"), "{}", nginx.log());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_what_may_be_repeated_is_sent_to_a_second_ingress() {
     // Both take the request and end before they answer.
