@@ -21,8 +21,8 @@ pub(crate) use load::{Loaded, load};
 pub(crate) use money::{BudgetsConfig, PriceConfig, TenantConfig};
 pub(crate) use report::{answers, jobs, report, search};
 pub(crate) use sections::{
-    AgentConfig, BrokerConfig, BrokerKind, CacheConfig, EmbedderConfig, IndexConfig, IndexKind, LimitsConfig,
-    LimitsMode, ModelConfig, RetentionConfig, Secret, StoreConfig, StoreKind,
+    AgentConfig, BrokerConfig, BrokerKind, CacheConfig, IndexConfig, IndexKind, LimitsConfig, LimitsMode,
+    ModelConfig, RetentionConfig, SearchModelConfig, Secret, StoreConfig, StoreKind,
 };
 
 /// Everything that can be configured.
@@ -41,7 +41,10 @@ pub(crate) struct Config {
     /// Which pools answer for which class.
     pub(crate) routes: BTreeMap<String, Class>,
     pub(crate) cache: CacheConfig,
-    pub(crate) embedder: EmbedderConfig,
+    /// Without it search goes by words only.
+    pub(crate) embedder: SearchModelConfig,
+    /// Without it what was found is ordered by how much of the question it has.
+    pub(crate) reranker: SearchModelConfig,
     pub(crate) retention: RetentionConfig,
     pub(crate) agents: BTreeMap<AgentName, AgentConfig>,
     /// By the name of the model.

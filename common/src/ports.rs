@@ -26,7 +26,7 @@ pub use limiter::{
 };
 pub use models::{
     ChatDelta, ChatMessage, ChatModel, ChatRequest, ChatRole, ChatStream, Embedder, FinishReason, LimitFact,
-    LimitFacts, ModelError,
+    LimitFacts, ModelError, Reranker,
 };
 pub use reader::{JobFilter, JobReader, LogPage, Lookup, Page, Signal, Subscription, UsageBy, UsageRow};
 pub use store::{

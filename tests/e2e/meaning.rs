@@ -72,3 +72,43 @@ async fn an_embedder_that_fails_costs_the_meaning_and_not_the_answer() {
     assert_eq!(job["output"]["answered"], true, "{job}");
     check_citations(&server.client, &job).await;
 }
+
+/// Where a job's passages are from, best first.
+async fn retrieved(server: &Server, input: &str) -> (Value, Vec<String>) {
+    let job = server.client.submit(json!({"input": input, "collection": "ferry"})).await;
+    let job = server.client.finished(&job).await;
+    let events = server.client.log(job["id"].as_str().unwrap(), 0).await;
+    let mut events = events.iter().map(|event| serde_json::from_str::<Value>(event).unwrap());
+    let found = events.find(|event| event["type"] == "retrieval.completed").unwrap();
+    let passages = found["data"]["passages"].as_array().unwrap();
+    let names = passages.iter().map(|passage| passage["document"].as_str().unwrap().to_owned()).collect();
+    (job, names)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reranker_orders_what_was_found_and_is_not_needed() {
+    let (dir, model) = (tempfile::tempdir().unwrap(), Provider::start().await);
+    model.control(json!({"answers": {"synonyms": MEANINGS}})).await;
+    let server = Launch::new(dir.path())
+        .env("MILLHAND_RERANKER__BASE_URL", model.base_url())
+        .env("MILLHAND_RERANKER__NAME", "millhand-rerank")
+        .start()
+        .await;
+    let documents = [
+        ("old.md", "# Old names\n\nCrossing and velocipede are old words, says the crossing guide.\n"),
+        ("fares.md", "# Fares\n\nA bicycle costs three crowns on every crossing.\n"),
+    ];
+    for (name, text) in documents {
+        add(&server.client, "ferry", name, text).await;
+    }
+    let asked = "velocipede money crossing";
+    let (job, ranked) = retrieved(&server, asked).await;
+    assert_eq!(ranked, ["fares.md", "old.md"], "{job}");
+    check_citations(&server.client, &job).await;
+
+    // By words the other one has more of the question.
+    model.faults(json!([{"kind": "error", "on": "rerank"}])).await;
+    let (job, unranked) = retrieved(&server, asked).await;
+    assert_eq!(unranked, ["old.md", "fares.md"], "{job}");
+    assert_eq!(job["status"], "completed");
+}

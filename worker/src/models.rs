@@ -5,6 +5,7 @@ mod client;
 mod embeddings;
 mod limits;
 mod refusal;
+mod rerank;
 mod sse;
 
 use std::fmt;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 pub use chat::OpenAiModel;
 pub use embeddings::OpenAiEmbedder;
+pub use rerank::HttpReranker;
 
 /// Where a model is served, by a server that speaks OpenAI's protocol.
 #[derive(Clone)]

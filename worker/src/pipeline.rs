@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millhand_common::model::{Agent, AgentKind, AgentName, JobError, Terminal};
-use millhand_common::ports::{Conversations, Documents, Embedder, Index, JobReader};
+use millhand_common::ports::{Conversations, Documents, Embedder, Index, JobReader, Reranker};
 
 use crate::attempt::{Attempt, Failure};
 use crate::cache::Cache;
@@ -44,6 +44,7 @@ pub struct AnswerDeps {
     /// What the models' calls cost, and may.
     pub costs: Arc<Costs>,
     pub embedder: Option<Arc<dyn Embedder>>,
+    pub reranker: Option<Arc<dyn Reranker>>,
     pub agents: HashMap<AgentName, Agent>,
     /// Longest time of one model call, its stream included; the job's deadline cuts it further.
     pub call_timeout: Duration,

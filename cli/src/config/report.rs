@@ -207,11 +207,12 @@ pub(crate) fn jobs(config: &Config) -> String {
 
 /// How passages are found, as people are told.
 pub(crate) fn search(config: &Config) -> String {
-    match (config.index.kind, &config.embedder.name) {
-        (Some(IndexKind::None), _) => "none: documents are not served".to_owned(),
-        (_, Some(name)) => format!("by words, and by vectors of {name}"),
-        (_, None) => "by words".to_owned(),
+    if config.index.kind == Some(IndexKind::None) {
+        return "none: documents are not served".to_owned();
     }
+    let vectors = config.embedder.name.as_ref().map(|name| format!(", and by vectors of {name}"));
+    let order = config.reranker.name.as_ref().map(|name| format!(", ordered by {name}"));
+    format!("by words{}{}", vectors.unwrap_or_default(), order.unwrap_or_default())
 }
 
 /// Scheme, host and port of an address: its other parts may hold a secret.

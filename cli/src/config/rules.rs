@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::load::Setting;
 use super::{
     AgentConfig, BrokerConfig, BrokerKind, CacheConfig, Config, ConfigError, IndexKind, LimitsConfig,
-    ModelConfig, StoreKind,
+    ModelConfig, SearchModelConfig, StoreKind,
 };
 use millhand_common::ports::LimitPolicy;
 
@@ -26,7 +26,8 @@ pub(super) fn check(config: &Config, set: &[Setting]) -> Result<(), ConfigError>
     for (name, config) in &config.agents {
         agent(name.as_str(), config)?;
     }
-    embedder(config)
+    search_model("embedder", &config.embedder, "to search by words only")?;
+    search_model("reranker", &config.reranker, "to order passages without one")
 }
 
 fn kinds(config: &Config) -> Result<(), ConfigError> {
@@ -190,14 +191,13 @@ fn agent(name: &str, agent: &AgentConfig) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn embedder(config: &Config) -> Result<(), ConfigError> {
-    match (&config.embedder.base_url, &config.embedder.name) {
-        (Some(url), Some(_)) => base_url("embedder.base_url", url),
+fn search_model(section: &str, model: &SearchModelConfig, without: &str) -> Result<(), ConfigError> {
+    match (&model.base_url, &model.name) {
+        (Some(url), Some(_)) => base_url(&format!("{section}.base_url"), url),
         (None, None) => Ok(()),
-        _ => Err(ConfigError::Rule(
-            "`embedder.base_url` and `embedder.name` go together: set both, or neither to search by words only"
-                .to_owned(),
-        )),
+        _ => Err(ConfigError::Rule(format!(
+            "`{section}.base_url` and `{section}.name` go together: set both, or neither {without}"
+        ))),
     }
 }
 

@@ -188,10 +188,10 @@ impl Default for CacheConfig {
     }
 }
 
-/// The model that turns passages into vectors; without it search goes by words only.
+/// A model that helps search: the one that turns passages into vectors, or the one that orders what was found.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct EmbedderConfig {
+pub(crate) struct SearchModelConfig {
     /// Of an OpenAI-compatible server, with its version.
     pub(crate) base_url: Option<String>,
     pub(crate) name: Option<String>,

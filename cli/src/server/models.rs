@@ -5,15 +5,15 @@ use std::sync::Arc;
 use anyhow::Context;
 use millhand_api::Allowance;
 use millhand_common::adapters::local::{LocalAnswers, LocalLimiter};
-use millhand_common::ports::{AnswerCache, Budget, ChatModel, Embedder, RateLimiter};
+use millhand_common::ports::{AnswerCache, Budget, ChatModel, Embedder, RateLimiter, Reranker};
 use millhand_worker::cache::Cache;
 use millhand_worker::costs::Costs;
-use millhand_worker::models::{Endpoint, OpenAiEmbedder, OpenAiModel, Timeouts};
+use millhand_worker::models::{Endpoint, HttpReranker, OpenAiEmbedder, OpenAiModel, Timeouts};
 use millhand_worker::quota::Quota;
 use millhand_worker::routing::{DEFAULT, Pool, Routes};
 
 use super::shared;
-use crate::config::{Config, ModelConfig, Secret, StoreKind};
+use crate::config::{Config, ModelConfig, SearchModelConfig, Secret, StoreKind};
 
 /// What answers may take in the memory of one process: some ten thousand of the usual length.
 const ANSWERS_BYTES: usize = 32 << 20;
@@ -92,11 +92,19 @@ pub(super) fn allowance(config: &Config, budget: &Arc<dyn Budget>) -> Option<All
 
 /// The model that makes vectors; `None` when search goes by words.
 pub(super) fn embedder(config: &Config) -> anyhow::Result<Option<Arc<dyn Embedder>>> {
-    let (model, embedder) = (&config.model, &config.embedder);
-    let shared = model.api_key.as_ref().filter(|_| model.base_url == embedder.base_url);
-    let key = embedder.api_key.as_ref().or(shared);
-    let Some(endpoint) = endpoint(&embedder.base_url, &embedder.name, key) else { return Ok(None) };
+    let Some(endpoint) = search_endpoint(config, &config.embedder) else { return Ok(None) };
     Ok(Some(Arc::new(OpenAiEmbedder::new(&endpoint).context("[embedder]")?)))
+}
+
+/// The model that orders what was found; `None` when the pipeline does.
+pub(super) fn reranker(config: &Config) -> anyhow::Result<Option<Arc<dyn Reranker>>> {
+    let Some(endpoint) = search_endpoint(config, &config.reranker) else { return Ok(None) };
+    Ok(Some(Arc::new(HttpReranker::new(&endpoint).context("[reranker]")?)))
+}
+
+fn search_endpoint(config: &Config, of: &SearchModelConfig) -> Option<Endpoint> {
+    let shared = config.model.api_key.as_ref().filter(|_| config.model.base_url == of.base_url);
+    endpoint(&of.base_url, &of.name, of.api_key.as_ref().or(shared))
 }
 
 fn endpoint(base_url: &Option<String>, name: &Option<String>, key: Option<&Secret>) -> Option<Endpoint> {

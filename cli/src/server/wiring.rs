@@ -100,6 +100,7 @@ impl Server {
             cache: self.cache.clone(),
             costs: models::costs(&self.config, &parts.budget),
             embedder: self.embedder.clone(),
+            reranker: models::reranker(&self.config)?,
             agents: self.config.agents().into_iter().map(|agent| (agent.name.clone(), agent)).collect(),
             call_timeout: AnswerDeps::CALL_TIMEOUT,
         };

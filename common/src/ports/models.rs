@@ -100,6 +100,14 @@ pub trait Embedder: Send + Sync {
     async fn embed(&self, texts: &[String], deadline: Instant) -> Result<Vec<Vec<f32>>, ModelError>;
 }
 
+/// A model that says how well texts answer a question.
+#[async_trait]
+pub trait Reranker: Send + Sync {
+    /// One score per text, in order; the higher, the better it answers. Scores of one call order its texts and
+    /// mean nothing beside those of another. A text that the model left out has the lowest. May be dropped.
+    async fn rerank(&self, query: &str, texts: &[&str], deadline: Instant) -> Result<Vec<f32>, ModelError>;
+}
+
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ModelError {
     /// The provider's own limit; `retry_after` as it said.

@@ -1,5 +1,7 @@
 //! Finds the passages that an answer may rest on.
 
+use std::time::Instant;
+
 use millhand_common::model::{CollectionName, EventBody, JobError, Passage, PassageRef, StepKind, TenantId};
 use millhand_common::ports::{Documents, DocumentsError, Index, IndexError, SearchQuery};
 use millhand_common::text::analyze::Language;
@@ -64,7 +66,8 @@ async fn search(attempt: &Attempt, deps: &AnswerDeps, wordings: &Wordings) -> Re
         limit: CANDIDATES,
     };
     let candidates = find(index.as_ref(), &spec.tenant, &query).await?;
-    Ok(choose(candidates, &query.texts))
+    let judged = rerank(attempt, deps, &query.texts[0], &candidates).await;
+    Ok(choose(candidates, &query.texts, judged.as_deref()))
 }
 
 /// All collections that have documents, without the sample once there is another.
@@ -85,14 +88,46 @@ async fn all_collections(
 /// The question as the embedder sees it. An embedder that fails costs the dense leg, not the answer.
 async fn vector(attempt: &Attempt, deps: &AnswerDeps, texts: &[String]) -> Option<Vec<f32>> {
     let embedder = deps.embedder.as_ref()?;
-    let deadline = attempt.deadline().min(std::time::Instant::now() + attempt.time_left() / 4);
-    match embedder.embed(&texts[..1], deadline).await {
+    match embedder.embed(&texts[..1], soon(attempt)).await {
         Ok(vectors) => vectors.into_iter().next(),
         Err(err) => {
             tracing::warn!(error = %err, "embedder failed: this search goes by words only");
             None
         }
     }
+}
+
+/// How well each candidate answers, as the reranker sees it, 0 to 1. One that fails costs its order, not the
+/// answer.
+async fn rerank(
+    attempt: &Attempt,
+    deps: &AnswerDeps,
+    question: &str,
+    candidates: &[Passage],
+) -> Option<Vec<f32>> {
+    let reranker = deps.reranker.as_ref().filter(|_| candidates.len() > 1)?;
+    let texts: Vec<String> =
+        candidates.iter().map(|passage| format!("{}\n{}", passage.title, passage.text)).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    match reranker.rerank(question, &texts, soon(attempt)).await {
+        Ok(scores) => Some(scaled(&scores)),
+        Err(err) => {
+            tracing::warn!(error = %err, "reranker failed: passages are ordered without it");
+            None
+        }
+    }
+}
+
+/// Until when a model that only helps may take: it must leave time for the answer.
+fn soon(attempt: &Attempt) -> Instant {
+    attempt.deadline().min(Instant::now() + attempt.time_left() / 4)
+}
+
+/// The lowest as 0 and the highest as 1: rerankers have scales of their own.
+fn scaled(scores: &[f32]) -> Vec<f32> {
+    let lowest = scores.iter().copied().fold(f32::INFINITY, f32::min);
+    let range = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max) - lowest;
+    scores.iter().map(|score| if range > 0.0 { (score - lowest) / range } else { 1.0 }).collect()
 }
 
 async fn find(index: &dyn Index, tenant: &TenantId, query: &SearchQuery) -> Result<Vec<Passage>, Failure> {
@@ -110,9 +145,9 @@ fn fatal(code: &str, err: &dyn std::error::Error) -> Failure {
     Failure::Fatal(JobError::new(code, err.to_string(), false))
 }
 
-/// Orders candidates by what the index says and by how much of the question they and their headings
-/// have, and keeps the best that do not repeat each other.
-fn choose(candidates: Vec<Passage>, texts: &[String]) -> Found {
+/// Orders candidates as they were judged, else by what the index says and by how much of the question they
+/// and their headings have, and keeps the best that do not repeat each other.
+fn choose(candidates: Vec<Passage>, texts: &[String], judged: Option<&[f32]>) -> Found {
     let langs = languages(&candidates);
     let bag = |text: &str| Bag::of(text, Language::detect(text));
     let bodies: Vec<Bag> = candidates
@@ -124,7 +159,11 @@ fn choose(candidates: Vec<Passage>, texts: &[String]) -> Found {
     let mut ranked: Vec<(f32, Passage, Bag)> = candidates
         .into_iter()
         .zip(bodies)
-        .map(|(passage, body)| {
+        .enumerate()
+        .map(|(at, (passage, body))| {
+            if let Some(judged) = judged {
+                return (judged[at], passage, body);
+            }
             let heading = bag(own_heading(&passage.title));
             let fit =
                 asked.iter().map(|asked| 0.4 * coverage(asked, &body) + 0.2 * coverage(asked, &heading));
