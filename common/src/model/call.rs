@@ -34,10 +34,15 @@ fn is_zero(number: &u64) -> bool {
 }
 
 impl CallStarted {
-    /// What the call has used if `text` is all that is known of its answer.
+    /// What the call has used if `text`, written in so many pieces, is all that is known of its answer.
+    ///
+    /// While one piece is being written the next one gathers, so whoever died had half a piece under way
+    /// and one in hand, about: that much more was paid.
     #[must_use]
-    pub fn in_doubt(&self, text: Measure) -> CallUsed {
-        let output = (text.tokens() * self.output_per_thousand).div_ceil(1000);
+    pub fn in_doubt(&self, text: Measure, pieces: u64) -> CallUsed {
+        let written = text.tokens();
+        let unwritten = (3 * written).div_ceil(2 * pieces.max(1));
+        let output = ((written + unwritten) * self.output_per_thousand).div_ceil(1000);
         let most = self.max_output_tokens.map_or(u64::MAX, u64::from);
         self.used(self.input_tokens, output.min(most), Certainty::InDoubt)
     }
@@ -121,12 +126,14 @@ mod tests {
             prices: "of today".to_owned(),
             held_nano_usd: 0,
         };
-        let used = call.in_doubt(Measure::of("eight ch水"));
-        assert_eq!((used.input_tokens, used.output_tokens, used.nano_usd), (100, 5, 110));
+        let text = Measure::of("eight ch水");
+        let used = call.in_doubt(text, 3);
+        // Three tokens are there and one and a half are not.
+        assert_eq!((used.input_tokens, used.output_tokens, used.nano_usd), (100, 8, 116));
         assert_eq!((used.call, used.certainty), (call.call, Certainty::InDoubt));
         call.max_output_tokens = Some(4);
-        assert_eq!(call.in_doubt(Measure::of("eight ch水")).output_tokens, 4, "it was cut there");
-        assert_eq!(call.in_doubt(Measure::default()).nano_usd, 100);
+        assert_eq!(call.in_doubt(text, 3).output_tokens, 4, "it was cut there");
+        assert_eq!(call.in_doubt(Measure::default(), 0).nano_usd, 100);
     }
 
     #[test]

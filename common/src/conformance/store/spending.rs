@@ -127,15 +127,16 @@ pub async fn a_call_that_was_open_when_its_worker_died_is_booked_by_its_log(subj
         .await;
     subject.wait_and_sweep(Lease::TTL).await;
     let second = subject.claim_when_due(first.lease.job, WorkerId::new()).await;
-    // Eleven ASCII characters are three tokens, with two others five, of which four in five are real.
-    let used = call.used(101, 4, Certainty::InDoubt);
-    assert_eq!(used.nano_usd, 253 + 40_000);
+    // Eleven ASCII characters are three tokens, with two others five, and one and a half times a mean piece of them is
+    // not there: of these nine four in five are real.
+    let used = call.used(101, 8, Certainty::InDoubt);
+    assert_eq!(used.nano_usd, 253 + 80_000);
     let booked = second.log[second.log.len() - 2].body();
     assert_eq!(booked, Some(EventBody::UsageUpdated(used)), "before the attempt that follows");
-    assert_eq!(subject.of_model(&tenant).await, (1, 101, 4, 40_253));
+    assert_eq!(subject.of_model(&tenant).await, (1, 101, 8, 80_253));
     subject.write(&second, vec![EventBody::ModelCalled(call), delta("x"), exactly(9)]).await;
     subject.finish(&second, completed("x")).await;
-    let usage = Usage { input_tokens: 108, output_tokens: 7, nano_usd: 40_262 };
+    let usage = Usage { input_tokens: 108, output_tokens: 11, nano_usd: 80_262 };
     assert_eq!(subject.job(&second.job).await.usage, Some(usage));
 }
 
@@ -175,14 +176,14 @@ pub async fn an_open_call_is_booked_whoever_ends_the_job(subject: &Subject) {
     subject.jobs.release(&released.lease, None, WaitReason::Drain).await.expect("release");
     subject.wait_and_sweep(late.job.spec.deadline * 2).await;
 
-    let each = call().used(101, 4, Certainty::InDoubt);
+    let each = call().used(101, 8, Certainty::InDoubt);
     for (run, calls) in [(&cancelled, 1), (&interrupted, 1), (&poisoned, 3), (&late, 1), (&released, 1)] {
         let job = subject.job(&run.job).await;
         assert!(job.status.is_terminal(), "{:?}", job.status);
         let usage = job.usage.unwrap_or_else(|| panic!("{:?} {:?}", job.status, job.usage));
         assert_eq!(usage.nano_usd, calls * each.nano_usd, "{:?}", job.status);
     }
-    assert_eq!(subject.of_model(&tenant).await, (7, 707, 28, 7 * each.nano_usd));
+    assert_eq!(subject.of_model(&tenant).await, (7, 707, 56, 7 * each.nano_usd));
 }
 
 pub async fn money_is_held_for_one_call_and_what_it_did_not_use_comes_back(subject: &Subject) {

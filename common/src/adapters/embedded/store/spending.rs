@@ -160,16 +160,19 @@ pub(super) fn settle(tx: &mut Tx<'_>, job: JobId) -> Result<(), Fault> {
         return Ok(());
     };
     let (version, seq) = (live.version, open.seq);
-    let (mut call, mut text): (Option<CallStarted>, _) = (None, Measure::default());
+    let (mut call, mut text, mut pieces): (Option<CallStarted>, _, _) = (None, Measure::default(), 0);
     for event in record::log_from(tx.db, job, version, seq)? {
         match event.body() {
             Some(EventBody::ModelCalled(started)) => call = Some(started),
-            Some(EventBody::OutputTextDelta { text: more }) => text.add(&more),
+            Some(EventBody::OutputTextDelta { text: more }) => {
+                text.add(&more);
+                pieces += 1;
+            }
             _ => {}
         }
     }
     if let Some(call) = call {
-        write(tx, job, EventBody::UsageUpdated(call.in_doubt(text)).parts())?;
+        write(tx, job, EventBody::UsageUpdated(call.in_doubt(text, pieces)).parts())?;
     }
     Ok(())
 }

@@ -144,13 +144,13 @@ local function emit(job, events)
 end
 
 -- The job loses its owner. A call that is still open may have been paid: it is booked by what the log holds
--- of its answer. Money that no call was made on is given back.
+-- of its answer (`CallStarted::in_doubt`). Money that no call was made on is given back.
 local function settle(job)
   if not job.call then
     give_back(job)
     return
   end
-  local call, ascii, other = nil, 0, 0
+  local call, ascii, other, pieces = nil, 0, 0, 0
   local first = string.match(job.call, '^%d+') .. '-0'
   for _, entry in ipairs(redis.call('XRANGE', P .. ':log:' .. job.r, first, '+')) do
     local kind, data = string.match(entry[2][2], '^%S+ %S+ (%S+) (.*)$')
@@ -160,10 +160,12 @@ local function settle(job)
       local said = cjson.decode(data).text
       local _, begins = string.gsub(said, '[\192-\255]', '')
       local _, beyond = string.gsub(said, '[\128-\255]', '')
-      ascii, other = ascii + #said - beyond, other + begins
+      ascii, other, pieces = ascii + #said - beyond, other + begins, pieces + 1
     end
   end
-  local output = math.ceil((math.ceil(ascii / 4) + other) * call.output_per_thousand / 1000)
+  local written = math.ceil(ascii / 4) + other
+  local unwritten = math.ceil(3 * written / (2 * math.max(pieces, 1)))
+  local output = math.ceil((written + unwritten) * call.output_per_thousand / 1000)
   if type(call.max_output_tokens) == 'number' then output = math.min(output, call.max_output_tokens) end
   -- Whole billionths and parts apart: their product would be more than a number here holds exactly.
   local function price(per_million, tokens)
