@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use millhand_common::model::{
-    Agent, AgentKind, AgentName, CollectionName, ConversationId, Filter, Job, JobId, JobInput, JobSpec, Lane,
-    Message, OnBusy, OneOrMany, Role, TenantId, Timestamp,
+    Agent, AgentName, CollectionName, ConversationId, Filter, Job, JobId, JobInput, JobSpec, Lane, Message,
+    OnBusy, OneOrMany, Role, TenantId, Timestamp,
 };
 use millhand_common::ports::{Accept, Accepted};
 use millhand_common::{crash, telemetry};
@@ -142,7 +142,7 @@ impl ApiInner {
         let filter = body.filter.map(filter).transpose()?;
         let collection = body.collection.map(collections).transpose()?;
         let agent = self.agent(body.agent.as_deref())?;
-        if agent.kind == AgentKind::Chat && (collection.is_some() || filter.is_some()) {
+        if !agent.kind.reads_documents() && (collection.is_some() || filter.is_some()) {
             let detail =
                 format!("Agent `{}` uses no documents: leave out `collection` and `filter`.", agent.name);
             return Err(ApiError::invalid(detail));
@@ -185,15 +185,17 @@ impl ApiInner {
         let agent = agent.ok_or_else(|| {
             ApiError::not_found("agent_not_found", "There is no such agent: see GET /v1/agents.")
         })?;
-        match agent.kind {
-            AgentKind::Rag => self.documents().map(|_| agent),
-            AgentKind::Chat if self.ports.model_configured || agent.model.is_some() => Ok(agent),
-            AgentKind::Chat => Err(ApiError::new(
+        if agent.kind.needs_model() && !self.ports.model_configured && agent.model.is_none() {
+            return Err(ApiError::new(
                 http::StatusCode::UNPROCESSABLE_ENTITY,
                 "model_not_configured",
                 "This agent needs a model: set [model] base_url and name.",
-            )),
+            ));
         }
+        if agent.kind.reads_documents() {
+            self.documents()?;
+        }
+        Ok(agent)
     }
 
     async fn check_collections(&self, tenant: &TenantId, names: &[CollectionName]) -> Result<(), ApiError> {

@@ -26,7 +26,7 @@ pub use limiter::{
 };
 pub use models::{
     ChatDelta, ChatMessage, ChatModel, ChatRequest, ChatRole, ChatStream, Embedder, FinishReason, LimitFact,
-    LimitFacts, ModelError, Reranker,
+    LimitFacts, ModelError, Reranker, ToolCall, ToolSpec,
 };
 pub use reader::{JobFilter, JobReader, LogPage, Lookup, Page, Signal, Subscription, UsageBy, UsageRow};
 pub use store::{

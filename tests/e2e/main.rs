@@ -26,6 +26,7 @@ mod newcomer;
 mod nginx;
 mod poison;
 mod provider;
+mod react;
 mod retries;
 mod routing;
 mod secrets;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use metrics::counter;
 use millhand_common::model::{CallStarted, EventBody, JobError, TenantId, Usd};
-use millhand_common::ports::{Budget, BudgetLimits, ChatMessage, Held, Hold, Spending};
+use millhand_common::ports::{Budget, BudgetLimits, Held, Hold, Spending};
 use millhand_common::prices::{self, Price, Prices};
 use millhand_common::{crash, telemetry, tokens};
 use uuid::Uuid;
@@ -74,9 +74,9 @@ impl Costs {
         &self,
         attempt: &Attempt,
         model: &str,
-        messages: &[ChatMessage],
+        prompt: &[&str],
     ) -> Result<Plan, Failure> {
-        let texts = || messages.iter().map(|message| message.content.as_str());
+        let texts = || prompt.iter().copied();
         let mut plan = Plan {
             model: model.to_owned(),
             price: self.price(model),

@@ -1,5 +1,6 @@
 //! Adapters of the model ports. Only the worker calls models.
 
+mod body;
 mod chat;
 mod client;
 mod embeddings;
@@ -7,6 +8,7 @@ mod limits;
 mod refusal;
 mod rerank;
 mod sse;
+mod tool_calls;
 
 use std::fmt;
 use std::time::Duration;

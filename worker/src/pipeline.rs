@@ -8,6 +8,7 @@ mod extract;
 mod generate;
 mod markers;
 mod phrases;
+mod react;
 mod recall;
 mod record;
 mod retrieve;
@@ -25,7 +26,7 @@ use millhand_common::ports::{Conversations, Documents, Embedder, Index, JobReade
 use crate::attempt::{Attempt, Failure};
 use crate::cache::Cache;
 use crate::costs::Costs;
-use crate::routing::Routes;
+use crate::routing::{Route, Routes};
 use generate::Made;
 use phrases::Voice;
 use speaker::Speaker;
@@ -66,6 +67,7 @@ pub async fn answer(attempt: &Attempt, deps: &AnswerDeps) -> Result<Terminal, Fa
     match agent.kind {
         AgentKind::Rag => answer_from_documents(attempt, deps, agent).await,
         AgentKind::Chat => talk(attempt, deps, agent).await,
+        AgentKind::React => react::answer(attempt, deps, agent).await,
     }
 }
 
@@ -95,10 +97,7 @@ async fn answer_from_documents(
 }
 
 async fn talk(attempt: &Attempt, deps: &AnswerDeps, agent: &Agent) -> Result<Terminal, Failure> {
-    let Some(route) = deps.routes.of(agent, &attempt.job().spec) else {
-        let message = "this agent needs a model: set [model] base_url and name, or OPENAI_BASE_URL";
-        return Err(Failure::Fatal(JobError::new("model_not_configured", message, false)));
-    };
+    let route = route(attempt, deps, agent)?;
     let history = recall::history(attempt, deps).await?;
     let prompt = compose::chat(agent, &history, attempt.job().spec.question());
     let mut speaker = Speaker::new(attempt);
@@ -110,4 +109,12 @@ async fn talk(attempt: &Attempt, deps: &AnswerDeps, agent: &Agent) -> Result<Ter
             Err(Failure::Fatal(JobError::new("model_unavailable", message, true)))
         }
     }
+}
+
+/// The models of an agent that can do nothing without one.
+fn route(attempt: &Attempt, deps: &AnswerDeps, agent: &Agent) -> Result<Route, Failure> {
+    deps.routes.of(agent, &attempt.job().spec).ok_or_else(|| {
+        let message = "this agent needs a model: set [model] base_url and name, or OPENAI_BASE_URL";
+        Failure::Fatal(JobError::new("model_not_configured", message, false))
+    })
 }

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use metrics::{counter, histogram};
 use millhand_common::model::{JobError, JobId, Usage};
 use millhand_common::ports::{
-    Amounts, Asking, ChatMessage, GRANT_TTL, LimitFacts, LimitPolicy, ModelError, RateLimiter, Reserved,
-    Said, Used,
+    Amounts, Asking, GRANT_TTL, LimitFacts, LimitPolicy, ModelError, RateLimiter, Reserved, Said, Used,
 };
 use millhand_common::telemetry;
+use millhand_common::tokens;
 use uuid::Uuid;
 
 use crate::attempt::Attempt;
@@ -64,10 +64,10 @@ impl Quota {
         self: &Arc<Self>,
         attempt: &Attempt,
         step: &str,
-        messages: &[ChatMessage],
+        prompt: &[&str],
         patience: Duration,
     ) -> Result<Permit, Denied> {
-        let admitted = self.wait_for(attempt, step, messages, patience).await;
+        let admitted = self.wait_for(attempt, step, prompt, patience).await;
         self.gate.decided();
         if let Err(Denied::Later { after }) = &admitted {
             counter!(telemetry::LIMITER_YIELDS, "reason" => "quota").increment(1);
@@ -80,11 +80,11 @@ impl Quota {
         self: &Arc<Self>,
         attempt: &Attempt,
         step: &str,
-        messages: &[ChatMessage],
+        prompt: &[&str],
         patience: Duration,
     ) -> Result<Permit, Denied> {
         let job = &attempt.job().spec;
-        let input = bounds::input_tokens(messages);
+        let input = tokens::at_most(prompt.iter().copied());
         let bound = bounds::output_tokens(&self.policy, self.max_output_tokens, input);
         let output = job.max_output_tokens.or(bound).unwrap_or(self.max_output_tokens);
         let amounts = Amounts::call(input, u64::from(output));
@@ -259,6 +259,7 @@ impl Permit {
             | ModelError::NoCredit(_)
             | ModelError::TooLarge(_)
             | ModelError::Rejected(_)
+            | ModelError::Filtered(_)
             | ModelError::Unauthorized => self.settle(Used::Refused),
             ModelError::Unavailable(_) | ModelError::TimedOut | ModelError::Malformed(_) => {
                 self.settle(Used::Unknown);

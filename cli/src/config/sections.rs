@@ -221,7 +221,7 @@ impl Default for RetentionConfig {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct AgentConfig {
-    /// `"rag"` (default: answers from documents) or `"chat"`.
+    /// `"rag"` (default: answers from documents), `"chat"` or `"react"`.
     pub(crate) kind: Option<AgentKind>,
     pub(crate) description: Option<String>,
     /// Put before the question for the model.

@@ -1,11 +1,14 @@
-//! What is answered: by the passages in the prompt when there are some, else an echo.
+//! What is answered: by the passages in the prompt when there are some, else an echo. With tools, the first one
+//! is asked for before that.
 //!
 //! A question may say how: `tokens=200` (its length), `gap=5` (milliseconds between tokens), `stall=3`
-//! (after so many tokens nothing more comes).
+//! (after so many tokens nothing more comes), `calls=2` (tool calls before the answer; 1).
 
 mod grounded;
 
 use std::time::Duration;
+
+use serde_json::{Value, json};
 
 use super::tokens;
 
@@ -24,6 +27,8 @@ pub(crate) enum Manner {
 /// An answer before it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
+    /// The tool that is asked for instead: its arguments are the tokens.
+    pub(crate) tool: Option<String>,
     pub(crate) tokens: Vec<String>,
     /// Between tokens, when the question asks for it.
     pub(crate) gap: Option<Duration>,
@@ -36,14 +41,38 @@ pub(crate) struct Answer {
 pub(crate) fn to(messages: &[(String, String)], length: u64, manner: Manner) -> Answer {
     let mut asked = messages.iter().rev().filter(|(role, _)| role == "user").map(|(_, text)| text.as_str());
     let (last, earlier) = (asked.next().unwrap_or_default(), asked.next());
-    let (question, passages) = grounded::read(last);
+    let returned = since_asked(messages).filter(|(role, _)| role == "tool");
+    let returned: String = returned.map(|(_, text)| format!("\n{text}")).collect();
+    let last = if returned.is_empty() { last.to_owned() } else { format!("{returned}\nQuestion: {last}") };
+    let (question, passages) = grounded::read(&last);
     let tokens = match manner {
         Manner::Silent => Vec::new(),
         _ if passages.is_empty() => echo(question, number(question, "tokens").unwrap_or(length)),
         _ => tokens::cut(&grounded::answer(question, earlier, &passages, manner)),
     };
     let gap = number(question, "gap").map(Duration::from_millis);
-    Answer { tokens, gap, stall: number(question, "stall") }
+    Answer { tool: None, tokens, gap, stall: number(question, "stall") }
+}
+
+/// The call of a tool that comes before the answer: the question is what each argument is that it needs.
+pub(crate) fn call(messages: &[(String, String)], tool: &Value) -> Option<Answer> {
+    let question = messages.iter().rfind(|(role, _)| role == "user").map_or("", |(_, text)| text.as_str());
+    let made = since_asked(messages).filter(|(role, _)| role == "tool").count() as u64;
+    if made >= number(question, "calls").unwrap_or(1) {
+        return None;
+    }
+    let needed = tool["parameters"]["required"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let arguments = needed.iter().filter_map(Value::as_str).map(|name| (name.to_owned(), json!(question)));
+    let arguments = Value::Object(arguments.collect()).to_string();
+    let name = tool["name"].as_str().unwrap_or_default().to_owned();
+    let gap = number(question, "gap").map(Duration::from_millis);
+    Some(Answer { tool: Some(name), tokens: tokens::cut(&arguments), gap, stall: number(question, "stall") })
+}
+
+/// The messages after the last question.
+fn since_asked(messages: &[(String, String)]) -> impl Iterator<Item = &(String, String)> {
+    let asked = messages.iter().rposition(|(role, _)| role == "user").map_or(0, |at| at + 1);
+    messages[asked..].iter()
 }
 
 /// The first token tells whose answer it is; then Chinese and English take turns.
@@ -77,6 +106,12 @@ mod tests {
         assert_eq!(answer.tokens.concat(), "[半] w1 字2");
         assert_eq!((answer.gap, answer.stall), (Some(Duration::from_millis(20)), Some(2)));
         assert_eq!(to(&messages[..1], 20, Manner::Honest).tokens.len(), 9);
+        let tool = json!({"name": "find", "parameters": {"required": ["q"]}});
+        let call = |messages: &[(String, String)]| super::call(messages, &tool);
+        assert_eq!(call(&messages), None, "a tool has returned");
+        let asked = call(&messages[..3]).unwrap();
+        assert_eq!(asked.tool.as_deref(), Some("find"));
+        assert_eq!(asked.tokens.concat(), r#"{"q":"半 tokens=3 gap=20 stall=2"}"#);
         assert_eq!(to(&[], 20, Manner::Honest).tokens.len(), 20);
         assert_eq!(to(&messages, 20, Manner::Silent).tokens.len(), 0);
     }

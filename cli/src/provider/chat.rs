@@ -34,6 +34,15 @@ struct Asked {
     max_tokens: Option<u64>,
     #[serde(default)]
     max_completion_tokens: Option<u64>,
+    #[serde(default)]
+    tools: Vec<Tool>,
+    #[serde(default)]
+    tool_choice: Value,
+}
+
+#[derive(Deserialize)]
+struct Tool {
+    function: Value,
 }
 
 #[derive(Deserialize)]
@@ -47,6 +56,8 @@ struct Message {
     role: String,
     #[serde(default)]
     content: Value,
+    #[serde(default)]
+    tool_calls: Option<Vec<Tool>>,
 }
 
 impl Message {
@@ -77,7 +88,9 @@ pub(super) async fn complete(State(desk): State<Arc<Desk>>, headers: HeaderMap, 
     let texts: Vec<(String, String)> =
         asked.messages.iter().map(|message| (message.role.clone(), message.text())).collect();
     let last = texts.iter().rev().find(|(role, _)| role == "user").map_or("", |(_, text)| text.as_str());
-    let input = tokens::count_messages(texts.iter().map(|(_, text)| text.as_str()));
+    let calls = asked.messages.iter().filter_map(|message| message.tool_calls.as_ref()).flatten();
+    let told: u64 = calls.chain(&asked.tools).map(|tool| tokens::count(&tool.function.to_string())).sum();
+    let input = told + tokens::count_messages(texts.iter().map(|(_, text)| text.as_str()));
     let named = asked.max_completion_tokens.or(asked.max_tokens);
     let max_output = named.unwrap_or(settings.answers.max_output);
     let messages: Vec<Value> =
@@ -110,7 +123,12 @@ pub(super) async fn complete(State(desk): State<Arc<Desk>>, headers: HeaderMap, 
         Some(Kind::Empty) => Manner::Silent,
         _ => Manner::Honest,
     };
-    let answer = answer::to(&texts, settings.answers.answer_tokens, manner);
+    let may_call = asked.tool_choice != "none";
+    let tool = asked.tools.first().filter(|_| may_call).map(|tool| &tool.function);
+    let answer = match tool.and_then(|tool| answer::call(&texts, tool)) {
+        Some(call) => call,
+        None => answer::to(&texts, settings.answers.answer_tokens, manner),
+    };
     let head = Head {
         id: format!("chatcmpl-{}", call.id()),
         created: Timestamp::now().as_millis() / 1000,
@@ -150,11 +168,21 @@ fn stream(speech: Speech, head: Head, usage: bool) -> Response {
             let said = speech.next().await;
             let mut text = String::new();
             if first && !matches!(said, Said::Cut | Said::Garbage) {
-                text.push_str(&head.chunk(&json!({"role": "assistant", "content": ""}), None));
+                let role = match speech.tool() {
+                    Some(name) => {
+                        json!({"role": "assistant", "content": null, "tool_calls": [head.call(name, "")]})
+                    }
+                    None => json!({"role": "assistant", "content": ""}),
+                };
+                text.push_str(&head.chunk(&role, None));
             }
             let next = match said {
                 Said::Token(token) => {
-                    text.push_str(&head.chunk(&json!({"content": token}), None));
+                    let delta = match speech.tool() {
+                        Some(_) => json!({"tool_calls": [{"index": 0, "function": {"arguments": token}}]}),
+                        None => json!({"content": token}),
+                    };
+                    text.push_str(&head.chunk(&delta, None));
                     Some(speech)
                 }
                 Said::Garbage => {
@@ -208,7 +236,10 @@ async fn whole(mut speech: Speech, head: Head) -> Response {
             }
         }
     };
-    let message = json!({"role": "assistant", "content": text});
+    let message = match speech.tool() {
+        Some(name) => json!({"role": "assistant", "content": null, "tool_calls": [head.call(name, &text)]}),
+        None => json!({"role": "assistant", "content": text}),
+    };
     let choice = json!({"index": 0, "message": message, "finish_reason": finish, "logprobs": null});
     let mut object = json!({"id": head.id, "object": "chat.completion", "created": head.created, "model": head.model,
         "choices": [choice]});
@@ -220,6 +251,12 @@ async fn whole(mut speech: Speech, head: Head) -> Response {
 }
 
 impl Head {
+    /// The only tool call of an answer.
+    fn call(&self, name: &str, arguments: &str) -> Value {
+        json!({"index": 0, "id": format!("call_{}", self.id), "type": "function",
+            "function": {"name": name, "arguments": arguments}})
+    }
+
     fn chunk(&self, delta: &Value, finish: Option<&str>) -> String {
         self.event(&json!([{"index": 0, "delta": delta, "finish_reason": finish, "logprobs": null}]), None)
     }

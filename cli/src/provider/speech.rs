@@ -15,7 +15,7 @@ use super::ledger::Ended;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Said {
     Token(String),
-    /// The end: `stop`, or `length` when it was cut to its longest.
+    /// The end: `stop`, `tool_calls`, or `length` when it was cut to its longest.
     End {
         finish: &'static str,
     },
@@ -29,6 +29,8 @@ pub(super) struct Speech {
     call: Call,
     left: VecDeque<String>,
     finish: &'static str,
+    /// The tool that it asks for; its tokens are the arguments.
+    tool: Option<String>,
     /// As the question asks; otherwise as the settings say.
     gap: Option<Duration>,
     input: u64,
@@ -43,7 +45,11 @@ impl Speech {
     pub(super) fn new(call: Call, answer: Answer, input: u64, max_output: u64) -> Self {
         let mut left: VecDeque<String> = answer.tokens.into();
         let most = usize::try_from(max_output).unwrap_or(usize::MAX);
-        let finish = if left.len() > most { "length" } else { "stop" };
+        let finish = match answer.tool {
+            _ if left.len() > most => "length",
+            Some(_) => "tool_calls",
+            None => "stop",
+        };
         left.truncate(most);
         let fault =
             call.fault().filter(|fault| matches!(fault.kind, Kind::Stall | Kind::Cut | Kind::Garbage));
@@ -54,6 +60,7 @@ impl Speech {
             call,
             left,
             finish,
+            tool: answer.tool,
             gap: answer.gap,
             input,
             written: 0,
@@ -61,6 +68,10 @@ impl Speech {
             due: Instant::now(),
             breaks,
         }
+    }
+
+    pub(super) fn tool(&self) -> Option<&str> {
+        self.tool.as_deref()
     }
 
     pub(super) fn has_begun(&self) -> bool {

@@ -13,6 +13,22 @@ pub enum AgentKind {
     Rag,
     /// History and model, no retrieval.
     Chat,
+    /// Answers from documents, which the model searches by itself, as often as it needs.
+    React,
+}
+
+impl AgentKind {
+    /// Whether documents are of use to it.
+    #[must_use]
+    pub fn reads_documents(self) -> bool {
+        matches!(self, Self::Rag | Self::React)
+    }
+
+    /// Whether it can do nothing without a model.
+    #[must_use]
+    pub fn needs_model(self) -> bool {
+        matches!(self, Self::Chat | Self::React)
+    }
 }
 
 /// How a model draws the next token; what is absent is the provider's to choose.
@@ -83,6 +99,11 @@ impl Agent {
         vec![
             agent(AgentName::rag(), AgentKind::Rag, "Answers from your documents, with citations."),
             agent(AgentName::chat(), AgentKind::Chat, "Talks with the model, without documents."),
+            agent(
+                AgentName::react(),
+                AgentKind::React,
+                "Searches your documents step by step, as the model decides, and answers with citations.",
+            ),
         ]
     }
 }

@@ -121,6 +121,12 @@ impl AgentName {
     pub fn chat() -> Self {
         Self("chat".to_owned())
     }
+
+    /// Answers from documents that the model searches by itself.
+    #[must_use]
+    pub fn react() -> Self {
+        Self("react".to_owned())
+    }
 }
 
 #[cfg(test)]

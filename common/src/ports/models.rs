@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use futures::Stream;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::model::{Sampling, Usage};
 
@@ -28,6 +29,10 @@ pub type ChatStream = Pin<Box<dyn Stream<Item = Result<ChatDelta, ModelError>> +
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChatRequest {
     pub messages: Vec<ChatMessage>,
+    /// What the model may ask for instead of an answer.
+    pub tools: Vec<ToolSpec>,
+    /// `false`: it has to answer now, though it has been given tools before.
+    pub may_call: bool,
     pub max_output_tokens: Option<u32>,
     pub sampling: Sampling,
     /// The call ends by then, whatever the model does.
@@ -42,12 +47,72 @@ pub enum ChatRole {
     System,
     User,
     Assistant,
+    /// What a tool returned.
+    Tool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChatMessage {
     pub role: ChatRole,
     pub content: String,
+    /// What an assistant asked for beside its text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<ToolCall>,
+    /// Which of them a tool's message answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_call_id: Option<String>,
+}
+
+impl ChatMessage {
+    /// A message of text alone.
+    #[must_use]
+    pub fn new(role: ChatRole, content: String) -> Self {
+        Self { role, content, tool_calls: Vec::new(), tool_call_id: None }
+    }
+
+    /// All of it that a model reads.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        let calls = self.tool_calls.iter().flat_map(|call| [call.name.as_str(), call.arguments.as_str()]);
+        std::iter::once(self.content.as_str()).chain(calls)
+    }
+}
+
+/// A tool as a model is told of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ToolSpec {
+    pub name: String,
+    pub description: String,
+    parameters: Value,
+    schema: String,
+}
+
+impl ToolSpec {
+    /// `parameters` is a JSON schema of an object.
+    #[must_use]
+    pub fn new(name: &str, description: &str, parameters: Value) -> Self {
+        let schema = parameters.to_string();
+        Self { name: name.to_owned(), description: description.to_owned(), parameters, schema }
+    }
+
+    #[must_use]
+    pub fn parameters(&self) -> &Value {
+        &self.parameters
+    }
+
+    /// All of it that a model reads.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        [self.name.as_str(), self.description.as_str(), self.schema.as_str()].into_iter()
+    }
+}
+
+/// A model asks for a tool.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolCall {
+    /// The provider's, or one of our own where it gives none.
+    pub id: String,
+    pub name: String,
+    /// JSON, as the model wrote it: it may be no JSON at all.
+    pub arguments: String,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -55,6 +120,8 @@ pub enum ChatDelta {
     /// What the provider said of its limits; at most once, before any text.
     Limits(Box<LimitFacts>),
     Text(String),
+    /// A whole one; before the end.
+    ToolCall(ToolCall),
     Finished {
         reason: FinishReason,
         usage: Option<Usage>,
@@ -88,6 +155,8 @@ pub enum FinishReason {
     /// Cut by `max_output_tokens`.
     Length,
     ContentFilter,
+    /// It asks for tools.
+    ToolCalls,
 }
 
 /// A model that turns texts into vectors.
@@ -133,6 +202,9 @@ pub enum ModelError {
     /// The request itself is refused; sending it again changes nothing.
     #[error("model refused the request: {0}")]
     Rejected(String),
+    /// The provider's content filter took the question or the answer; another call may pass.
+    #[error("the model's content filter refused: {0}")]
+    Filtered(String),
     /// Key missing or not accepted.
     #[error("model refused the key")]
     Unauthorized,

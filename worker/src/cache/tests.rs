@@ -172,7 +172,7 @@ impl ChatModel for Named {
 
 #[test]
 fn everything_that_changes_an_answer_changes_its_key() {
-    let message = |role, content: &str| ChatMessage { role, content: content.to_owned() };
+    let message = |role, content: &str| ChatMessage::new(role, content.to_owned());
     let ask = |content: &str| vec![message(ChatRole::System, "rules"), message(ChatRole::User, content)];
     let sampling = |temperature, seed| Sampling { temperature, seed };
     let (ours, cold) = (TenantId::default(), sampling(Some(0.0), None));

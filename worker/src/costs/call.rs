@@ -57,6 +57,11 @@ impl<'a> Call<'a> {
                 self.chunks += u64::from(!text.is_empty());
                 self.text.add(text);
             }
+            ChatDelta::ToolCall(call) => {
+                self.chunks += 1;
+                self.text.add(&call.name);
+                self.text.add(&call.arguments);
+            }
             ChatDelta::Finished { usage, .. } => {
                 self.usage = *usage;
                 match usage {
@@ -76,6 +81,7 @@ impl<'a> Call<'a> {
             | ModelError::NoCredit(_)
             | ModelError::TooLarge(_)
             | ModelError::Rejected(_)
+            | ModelError::Filtered(_)
             | ModelError::Unauthorized
             | ModelError::Unavailable(_) => self.book(0, 0, Certainty::Exact),
             // It may have begun to answer.

@@ -39,7 +39,9 @@ pub(super) async fn prepare(
         && let Err(err) = embed(embedder.as_ref(), &title, &mut entries, attempt.deadline()).await
     {
         return match err {
-            ModelError::Rejected(_) | ModelError::TooLarge(_) => Ok(Err(err.to_string())),
+            ModelError::Rejected(_) | ModelError::Filtered(_) | ModelError::TooLarge(_) => {
+                Ok(Err(err.to_string()))
+            }
             ModelError::Unauthorized | ModelError::NoCredit(_) => {
                 Err(Failure::Fatal(JobError::new("embedder_failed", err.to_string(), false)))
             }

@@ -6,18 +6,18 @@ use std::pin::Pin;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use millhand_common::model::{Sampling, Timestamp, Usage};
-use millhand_common::ports::{
-    ChatDelta, ChatMessage, ChatModel, ChatRequest, ChatStream, FinishReason, ModelError,
-};
+use millhand_common::model::{Timestamp, Usage};
+use millhand_common::ports::{ChatDelta, ChatModel, ChatRequest, ChatStream, FinishReason, ModelError};
 use reqwest::header::CONTENT_TYPE;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 
+use super::body::Body;
 use super::client::{Client, read, unreachable};
 use super::limits::limits;
 use super::refusal::{ErrorObject, error_in_answer};
 use super::sse::SseParser;
+use super::tool_calls::{CallPiece, Calls};
 use super::{Endpoint, SetupError, Timeouts};
 
 /// An answer that is not streamed is smaller than this.
@@ -37,25 +37,6 @@ impl OpenAiModel {
     }
 }
 
-#[derive(Serialize)]
-struct Body<'a> {
-    model: &'a str,
-    messages: &'a [ChatMessage],
-    stream: bool,
-    stream_options: StreamOptions,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    max_tokens: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    max_completion_tokens: Option<u32>,
-    #[serde(flatten)]
-    sampling: Sampling,
-}
-
-#[derive(Serialize)]
-struct StreamOptions {
-    include_usage: bool,
-}
-
 #[async_trait]
 impl ChatModel for OpenAiModel {
     fn name(&self) -> &str {
@@ -69,21 +50,7 @@ impl ChatModel for OpenAiModel {
     async fn stream(&self, request: ChatRequest) -> Result<ChatStream, ModelError> {
         let started = Instant::now();
         let deadline = Instant::from_std(request.deadline);
-        // OpenAI's newer models refuse `max_tokens`; servers that copy it often know nothing else.
-        let (max_tokens, max_completion_tokens) = if self.client.is_openai() {
-            (None, request.max_output_tokens)
-        } else {
-            (request.max_output_tokens, None)
-        };
-        let body = Body {
-            model: &self.name,
-            messages: &request.messages,
-            stream: true,
-            stream_options: StreamOptions { include_usage: true },
-            max_tokens,
-            max_completion_tokens,
-            sampling: request.sampling,
-        };
+        let body = Body::of(&self.name, &request, self.client.is_openai());
         let first_token_by = deadline.min(started + self.timeouts.first_token);
         let call = self.client.post("chat/completions", &body, request.traceparent.as_deref());
         let response = timeout_at(first_token_by, call).await.map_err(|_| ModelError::TimedOut)??;
@@ -94,7 +61,7 @@ impl ChatModel for OpenAiModel {
             let answer = body.map_err(|_| ModelError::TimedOut).flatten().and_then(|body| whole(&body));
             // It was let in, whatever it answered.
             let deltas = match answer {
-                Ok((text, finished)) => vec![Ok(ChatDelta::Text(text)), Ok(finished)],
+                Ok(deltas) => deltas.into_iter().map(Ok).collect(),
                 Err(err) => vec![Err(err)],
             };
             let first = Ok(ChatDelta::Limits(limits));
@@ -106,6 +73,7 @@ impl ChatModel for OpenAiModel {
             ready: VecDeque::from([ChatDelta::Limits(limits)]),
             finish: None,
             usage: None,
+            calls: Calls::default(),
             next_token_by: first_token_by,
             deadline,
             timeouts: self.timeouts,
@@ -135,6 +103,8 @@ struct Choice {
 struct Delta {
     #[serde(default)]
     content: Option<String>,
+    #[serde(default)]
+    tool_calls: Option<Vec<CallPiece>>,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -155,6 +125,7 @@ fn finish(reason: &str) -> FinishReason {
     match reason {
         "length" | "max_tokens" => FinishReason::Length,
         "content_filter" => FinishReason::ContentFilter,
+        "tool_calls" | "function_call" => FinishReason::ToolCalls,
         _ => FinishReason::Stop,
     }
 }
@@ -173,8 +144,8 @@ fn parse(data: &[u8]) -> Result<Chunk, ModelError> {
     })
 }
 
-/// An answer of a server that does not stream: its text, and its end.
-fn whole(body: &[u8]) -> Result<(String, ChatDelta), ModelError> {
+/// An answer of a server that does not stream: all that it would have said.
+fn whole(body: &[u8]) -> Result<Vec<ChatDelta>, ModelError> {
     let chunk = parse(body)?;
     let Some(choice) = chunk.choices.into_iter().next() else {
         return Err(ModelError::Malformed("no choices".to_owned()));
@@ -182,8 +153,11 @@ fn whole(body: &[u8]) -> Result<(String, ChatDelta), ModelError> {
     let Some(reason) = choice.finish_reason else {
         return Err(ModelError::Malformed("no finish_reason".to_owned()));
     };
-    let text = choice.delta.content.unwrap_or_default();
-    Ok((text, ChatDelta::Finished { reason: finish(&reason), usage: chunk.usage.map(Usage::from) }))
+    let mut deltas = vec![ChatDelta::Text(choice.delta.content.unwrap_or_default())];
+    let mut calls = Calls::default();
+    calls.take(choice.delta.tool_calls.unwrap_or_default());
+    deltas.extend(calls.finish(finish(&reason), chunk.usage.map(Usage::from)));
+    Ok(deltas)
 }
 
 /// A stream half read.
@@ -193,6 +167,7 @@ struct Reading {
     ready: VecDeque<ChatDelta>,
     finish: Option<FinishReason>,
     usage: Option<Usage>,
+    calls: Calls,
     next_token_by: Instant,
     deadline: Instant,
     timeouts: Timeouts,
@@ -248,6 +223,7 @@ impl Reading {
             if let Some(text) = choice.delta.content.filter(|text| !text.is_empty()) {
                 self.ready.push_back(ChatDelta::Text(text));
             }
+            self.calls.take(choice.delta.tool_calls.unwrap_or_default());
             if let Some(reason) = choice.finish_reason {
                 self.finish = Some(finish(&reason));
             }
@@ -259,32 +235,7 @@ impl Reading {
         let Some(reason) = self.finish else {
             return Err(ModelError::Malformed("no finish_reason".to_owned()));
         };
-        self.ready.push_back(ChatDelta::Finished { reason, usage: self.usage });
+        self.ready.extend(std::mem::take(&mut self.calls).finish(reason, self.usage));
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_model_is_told_how_to_sample_only_where_an_agent_says_so() {
-        let body = |sampling| {
-            let body = Body {
-                model: "m",
-                messages: &[],
-                stream: true,
-                stream_options: StreamOptions { include_usage: true },
-                max_tokens: Some(9),
-                max_completion_tokens: None,
-                sampling,
-            };
-            serde_json::to_string(&body).unwrap()
-        };
-        let start = r#"{"model":"m","messages":[],"stream":true,"stream_options":{"include_usage":true},"max_tokens":9"#;
-        assert_eq!(body(Sampling::default()), format!("{start}}}"));
-        let cold = Sampling { temperature: Some(0.0), seed: Some(-7) };
-        assert_eq!(body(cold), format!(r#"{start},"temperature":0.0,"seed":-7}}"#));
     }
 }

@@ -61,6 +61,7 @@ pub(super) fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> M
         402 => ModelError::NoCredit(said),
         _ if no_credit(&error) => ModelError::NoCredit(said),
         _ if never_fits(&error) => ModelError::TooLarge(said),
+        _ if filtered(&error) => ModelError::Filtered(said),
         // What the provider says of its own answer goes before what the status usually means.
         _ if should_retry == Some("false") => ModelError::Rejected(said),
         429 => ModelError::RateLimited { retry_after, limits: Box::new(limits(headers, Timestamp::now())) },
@@ -80,6 +81,8 @@ pub(super) fn error_in_answer(error: &ErrorObject) -> ModelError {
         ModelError::NoCredit(said)
     } else if never_fits(error) {
         ModelError::TooLarge(said)
+    } else if filtered(error) {
+        ModelError::Filtered(said)
     } else if error.says("invalid_request") {
         ModelError::Rejected(said)
     } else if error.says("overloaded") {
@@ -103,6 +106,11 @@ fn describe(what: &str, message: &str) -> String {
 fn no_credit(error: &ErrorObject) -> bool {
     ["insufficient_quota", "insufficient_balance", "billing"].iter().any(|word| error.says(word))
         || error.message().contains("credit balance is too low")
+}
+
+/// Azure's and its likes' name of it.
+fn filtered(error: &ErrorObject) -> bool {
+    error.says("content_filter") || error.says("content_policy_violation")
 }
 
 /// One request asks for more than the model reads, or than the whole limit.
@@ -225,5 +233,9 @@ mod tests {
         assert!(matches!(refused(403, &[("x-should-retry", "true")], ""), ModelError::Unavailable(_)));
         assert!(matches!(refused(429, &[("x-should-retry", "true")], too_big), ModelError::TooLarge(_)));
         assert!(matches!(refused(307, &[], ""), ModelError::Rejected(_)));
+        let filter = r#"{"error":{"code":"content_filter","message":"The prompt triggered a filter"}}"#;
+        assert!(
+            matches!(refused(400, &[], filter), ModelError::Filtered(said) if said.contains("triggered"))
+        );
     }
 }

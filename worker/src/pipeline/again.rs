@@ -79,7 +79,7 @@ pub(crate) fn next(
         (&mut tries.before_text, MAX_BEFORE_TEXT)
     };
     match err {
-        ModelError::Rejected(_) | ModelError::Unauthorized => Next::GiveUp,
+        ModelError::Rejected(_) | ModelError::Filtered(_) | ModelError::Unauthorized => Next::GiveUp,
         ModelError::TooLarge(_) | ModelError::NoCredit(_) | ModelError::Overloaded { .. } => Next::Elsewhere,
         ModelError::RateLimited { retry_after: Some(asked), .. } if *asked > TOO_LONG && others => {
             Next::Elsewhere
@@ -221,6 +221,8 @@ pub(crate) fn refused(err: &ModelError, pool: &str) -> Failure {
                 format!("the model server did not accept the key: set MILLHAND_{variable}__API_KEY{openai}");
             JobError::new("model_unauthorized", message, false)
         }
+        // Not shared with who asks the same: a filter is a judgement, not a property of the request.
+        ModelError::Filtered(_) => JobError::new("content_filtered", err.to_string(), false),
         err => {
             let message = format!("{err}; check [{section}] name and base_url, and what the request holds");
             JobError::new(REQUEST_REFUSED, message, false)
@@ -239,6 +241,7 @@ pub(crate) fn outcome(err: &ModelError) -> &'static str {
         ModelError::NoCredit(_) => "no_credit",
         ModelError::TooLarge(_) => "too_large",
         ModelError::Rejected(_) => "rejected",
+        ModelError::Filtered(_) => "filtered",
         ModelError::Unauthorized => "unauthorized",
     }
 }

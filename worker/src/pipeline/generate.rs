@@ -7,7 +7,7 @@ mod turn;
 use std::time::Duration;
 
 use millhand_common::model::{Citation, JobError, StepKind, Usage};
-use millhand_common::ports::FinishReason;
+use millhand_common::ports::{FinishReason, ToolCall};
 use serde::{Deserialize, Serialize};
 
 use super::AnswerDeps;
@@ -22,7 +22,6 @@ use crate::routing::Route;
 use call::{Broken, Writing, call};
 use turn::Turn;
 
-const STEP: &str = "model:1";
 /// The model of answers that are made without one because none could be asked.
 const QUOTATIONS: &str = "extractive";
 
@@ -42,6 +41,9 @@ pub(crate) struct Reply {
     pub(crate) none: bool,
     /// Marks taken out because no passage has their id or supports their sentence.
     pub(crate) unsupported_marks: u32,
+    /// What it asks for instead of ending here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) tool_calls: Vec<ToolCall>,
     /// What the model of the first pool wrote, marks included; empty when another pool's did. Not journaled.
     #[serde(skip)]
     pub(crate) raw: String,
@@ -88,7 +90,8 @@ pub(crate) async fn reply(
 
 /// Whether a call is to be made. What an earlier attempt finished is replayed without asking.
 async fn part(speaker: &Speaker<'_>, deps: &AnswerDeps, route: &Route, prompt: &Prompt) -> Part {
-    let Some(cache) = deps.cache.as_ref().filter(|_| prompt.shared && !speaker.attempt.has_finished(STEP))
+    let Some(cache) =
+        deps.cache.as_ref().filter(|_| prompt.shared && !speaker.attempt.has_finished(&prompt.step))
     else {
         return Part::Alone;
     };
@@ -121,7 +124,7 @@ async fn say_again(
     prompt: &Prompt,
     text: &str,
 ) -> Result<Made, Failure> {
-    if let Begun::Replay(result) = speaker.attempt.begin(STEP, StepKind::ModelCall).await? {
+    if let Begun::Replay(result) = speaker.attempt.begin(&prompt.step, StepKind::ModelCall).await? {
         return replay(speaker, result).await;
     }
     let mut writing = Writing::new(&prompt.passages);
@@ -129,7 +132,7 @@ async fn say_again(
     let model = route.pools[0].model().name();
     let reply = writing.end(speaker).await?.reply(model, FinishReason::Stop, Some(Usage::default()));
     let reply = Reply { cached: true, ..reply };
-    complete(speaker, &reply, false).await?;
+    complete(speaker, prompt, &reply, false).await?;
     Ok(Made::Reply(reply))
 }
 
@@ -146,33 +149,33 @@ async fn calls(
     // Quota and money come before the step is said to begin: a job that has to wait for them has begun
     // nothing.
     let (mut kept, mut plan) = (None, None);
-    if !attempt.has_finished(STEP) {
+    if !attempt.has_finished(&prompt.step) {
         let seat = turn.seat(attempt, prompt, IN_PLACE).await?;
         if let Some(seat) = &seat {
-            plan = Some(deps.costs.plan(attempt, seat.model(), &prompt.messages).await?);
+            plan = Some(deps.costs.plan(attempt, seat.model(), &prompt.texts()).await?);
         }
         kept = Some(seat);
     }
-    if let Begun::Replay(result) = attempt.announce(STEP, StepKind::ModelCall).await? {
+    if let Begun::Replay(result) = attempt.announce(&prompt.step, StepKind::ModelCall).await? {
         return replay(speaker, result).await;
     }
     loop {
         let seat = match kept.take() {
             Some(Some(seat)) => seat.fresh().await,
-            Some(None) => return no_model(speaker).await,
+            Some(None) => return no_model(speaker, prompt).await,
             None => None,
         };
         let seat = match seat {
             Some(seat) => seat,
             None => match turn.seat(attempt, prompt, IN_PLACE_ONCE_BEGUN).await? {
                 Some(seat) => seat,
-                None => return no_model(speaker).await,
+                None => return no_model(speaker, prompt).await,
             },
         };
         // Before what was said is taken back: without money for another call it is kept.
         let plan = match plan.take().filter(|plan: &Plan| plan.is_of(seat.model())) {
             Some(plan) => plan,
-            None => deps.costs.plan(attempt, seat.model(), &prompt.messages).await?,
+            None => deps.costs.plan(attempt, seat.model(), &prompt.texts()).await?,
         };
         // Two attempts are never joined.
         speaker.start_over().await?;
@@ -185,7 +188,7 @@ async fn calls(
                 // Who asks next asks the first pool, and gets no other one's answer, whatever its model is called.
                 let raw = if at == 0 { reply.raw } else { String::new() };
                 let reply = Reply { raw, ..reply };
-                complete(speaker, &reply, false).await?;
+                complete(speaker, prompt, &reply, false).await?;
                 return Ok(Made::Reply(reply));
             }
             Err(Broken::Stopped(stopped)) => return Err(stopped.into()),
@@ -218,7 +221,7 @@ async fn calls(
 }
 
 /// Journals that the answer is made without a model.
-async fn no_model(speaker: &mut Speaker<'_>) -> Result<Made, Failure> {
+async fn no_model(speaker: &mut Speaker<'_>, prompt: &Prompt) -> Result<Made, Failure> {
     speaker.start_over().await?;
     let reply = Reply {
         finish: FinishReason::Stop,
@@ -227,13 +230,19 @@ async fn no_model(speaker: &mut Speaker<'_>) -> Result<Made, Failure> {
         cached: false,
         none: false,
         unsupported_marks: 0,
+        tool_calls: Vec::new(),
         raw: String::new(),
     };
-    complete(speaker, &reply, true).await?;
+    complete(speaker, prompt, &reply, true).await?;
     Ok(Made::NoModel)
 }
 
-async fn complete(speaker: &Speaker<'_>, reply: &Reply, no_model: bool) -> Result<(), Failure> {
+async fn complete(
+    speaker: &Speaker<'_>,
+    prompt: &Prompt,
+    reply: &Reply,
+    no_model: bool,
+) -> Result<(), Failure> {
     let journal = Journal {
         text: speaker.text.clone(),
         citations: speaker.citations.clone(),
@@ -241,7 +250,7 @@ async fn complete(speaker: &Speaker<'_>, reply: &Reply, no_model: bool) -> Resul
         reply: reply.clone(),
     };
     let result = serde_json::to_value(&journal).expect("a reply is plain data");
-    Ok(speaker.attempt.complete(STEP, StepKind::ModelCall, result).await?)
+    Ok(speaker.attempt.complete(&prompt.step, StepKind::ModelCall, result).await?)
 }
 
 async fn replay(speaker: &mut Speaker<'_>, result: serde_json::Value) -> Result<Made, Failure> {
@@ -285,6 +294,7 @@ mod tests {
                 cached: false,
                 none: false,
                 unsupported_marks: 0,
+                tool_calls: Vec::new(),
                 raw: raw.to_owned(),
             })
         };
@@ -307,7 +317,8 @@ mod tests {
         let rejected = refused(&ModelError::Rejected("HTTP 400".to_owned()), "default");
         assert!(matches!(shared(&Err(rejected)), Some(Shared::Refused(error)) if !error.retryable));
         let unauthorized = refused(&ModelError::Unauthorized, "default");
-        for passes in [unauthorized, Failure::NoQuota { after: Duration::from_secs(1) }] {
+        let filtered = refused(&ModelError::Filtered("HTTP 400".to_owned()), "default");
+        for passes in [unauthorized, filtered, Failure::NoQuota { after: Duration::from_secs(1) }] {
             assert!(shared(&Err(passes)).is_none());
         }
     }

@@ -75,7 +75,7 @@ pub(crate) fn talk(speaker: &Speaker<'_>, reply: Reply) -> Terminal {
 
 fn finish(reply: Reply, mut terminal: Terminal) -> Terminal {
     let cut = match reply.finish {
-        FinishReason::Stop => None,
+        FinishReason::Stop | FinishReason::ToolCalls => None,
         FinishReason::Length => Some("max_output_tokens"),
         FinishReason::ContentFilter => Some("content_filter"),
     };

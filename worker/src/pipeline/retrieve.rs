@@ -37,14 +37,24 @@ pub(crate) async fn passages(
     deps: &AnswerDeps,
     wordings: &Wordings,
 ) -> Result<Found, Failure> {
-    let found: Found =
-        attempt.step("retrieval", StepKind::Retrieval, search(attempt, deps, wordings)).await?;
+    journaled(attempt, deps, "retrieval", StepKind::Retrieval, wordings.texts()).await
+}
+
+/// Searches them with these texts, most trusted first, as one step of this key.
+pub(crate) async fn journaled(
+    attempt: &Attempt,
+    deps: &AnswerDeps,
+    key: &str,
+    kind: StepKind,
+    texts: Vec<String>,
+) -> Result<Found, Failure> {
+    let found: Found = attempt.step(key, kind, search(attempt, deps, texts)).await?;
     let passages = found.passages.iter().map(PassageRef::from).collect();
     attempt.emit(EventBody::RetrievalCompleted { passages }).await?;
     Ok(found)
 }
 
-async fn search(attempt: &Attempt, deps: &AnswerDeps, wordings: &Wordings) -> Result<Found, Failure> {
+async fn search(attempt: &Attempt, deps: &AnswerDeps, texts: Vec<String>) -> Result<Found, Failure> {
     let spec = &attempt.job().spec;
     let (Some(index), Some(documents)) = (&deps.index, &deps.documents) else {
         let message = "no index is configured: set [index] kind, or ask the agent `chat`";
@@ -57,7 +67,6 @@ async fn search(attempt: &Attempt, deps: &AnswerDeps, wordings: &Wordings) -> Re
     if collections.is_empty() {
         return Ok(Found::default());
     }
-    let texts = wordings.texts();
     let query = SearchQuery {
         vector: vector(attempt, deps, &texts).await,
         texts,

@@ -1,12 +1,6 @@
 //! What a call takes at most. Pure.
 
-use millhand_common::ports::{ChatMessage, Dimension, LimitPolicy};
-use millhand_common::tokens;
-
-/// What was too much comes back when the call is settled.
-pub(super) fn input_tokens(messages: &[ChatMessage]) -> u64 {
-    tokens::at_most(messages.iter().map(|message| message.content.as_str()))
-}
+use millhand_common::ports::{Dimension, LimitPolicy};
 
 /// The longest answer to reserve for a job that says none, no longer than fits beside its prompt; `None`
 /// where output is not limited.

@@ -171,6 +171,7 @@ fn signal(err: &ModelError) -> Signal {
         ModelError::RateLimited { .. }
         | ModelError::TooLarge(_)
         | ModelError::Rejected(_)
+        | ModelError::Filtered(_)
         | ModelError::Unauthorized => Signal::Refused,
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use millhand_common::model::AgentKind;
 use millhand_worker::routing::{Class, DEFAULT, OnUnavailable};
 
 use super::{Config, ConfigError};
@@ -110,7 +109,7 @@ fn agents(config: &Config) -> Result<(), ConfigError> {
                 ));
             }
             Some(class)
-                if agent.kind == AgentKind::Chat
+                if !agent.kind.reads_documents()
                     && agent.model.is_some()
                     && class.on_unavailable == OnUnavailable::Extractive =>
             {

@@ -41,7 +41,7 @@ fn without_budget_or_time_no_call_is_made_again_in_place() {
 #[test]
 fn what_no_call_would_mend_is_given_up_and_what_another_pool_may_take_goes_there() {
     let said = || "x".to_owned();
-    for err in [ModelError::Rejected(said()), ModelError::Unauthorized] {
+    for err in [ModelError::Rejected(said()), ModelError::Filtered(said()), ModelError::Unauthorized] {
         assert_eq!(once(&err, CALM), Next::GiveUp);
     }
     let elsewhere = [

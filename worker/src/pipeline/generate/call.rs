@@ -55,6 +55,8 @@ pub(super) async fn call(
     let bound = bounds.into_iter().flatten().min();
     let request = ChatRequest {
         messages: prompt.messages.clone(),
+        tools: prompt.tools.clone(),
+        may_call: prompt.may_call,
         max_output_tokens: spec.max_output_tokens.or(bound),
         sampling: prompt.sampling,
         deadline: speaker.attempt.deadline().min(Instant::now() + deps.call_timeout),
@@ -130,6 +132,7 @@ async fn listen(
 ) -> Result<Reply, Broken> {
     let mut stream = pool.model().stream(request).await?;
     let mut writing = Writing::new(passages);
+    let mut tool_calls = Vec::new();
     let (finish, usage) = loop {
         let next = stream.next().await;
         if let Some(Ok(delta)) = &next {
@@ -146,6 +149,10 @@ async fn listen(
                 seat.pass.answering();
                 writing.hear(speaker, &text).await?;
             }
+            Some(Ok(ChatDelta::ToolCall(call))) => {
+                seat.pass.answering();
+                tool_calls.push(call);
+            }
             Some(Ok(ChatDelta::Finished { reason, usage })) => {
                 if let Some(permit) = &mut seat.permit {
                     permit.ended(usage);
@@ -157,17 +164,19 @@ async fn listen(
         }
     };
     let writing = writing.end(speaker).await?;
-    if speaker.text.trim().is_empty() && !writing.none {
+    if speaker.text.trim().is_empty() && !writing.none && tool_calls.is_empty() {
         return Err(match finish {
-            FinishReason::ContentFilter => ModelError::Rejected("its content filter".to_owned()),
-            FinishReason::Stop | FinishReason::Length => ModelError::Malformed("an empty answer".to_owned()),
+            FinishReason::ContentFilter => ModelError::Filtered("it left nothing of the answer".to_owned()),
+            FinishReason::Stop | FinishReason::Length | FinishReason::ToolCalls => {
+                ModelError::Malformed("an empty answer".to_owned())
+            }
         }
         .into());
     }
     if writing.unsupported_marks > 0 {
         tracing::info!(count = writing.unsupported_marks, "took out citations without support");
     }
-    Ok(writing.reply(pool.model().name(), finish, usage))
+    Ok(Reply { tool_calls, ..writing.reply(pool.model().name(), finish, usage) })
 }
 
 /// Turns the model's text into the answer, as it comes.
@@ -206,7 +215,7 @@ impl<'a> Writing<'a> {
     pub(super) fn reply(self, model: &str, finish: FinishReason, usage: Option<Usage>) -> Reply {
         let Self { none, unsupported_marks, raw, .. } = self;
         let model = model.to_owned();
-        Reply { finish, usage, model, cached: false, none, unsupported_marks, raw }
+        Reply { finish, usage, model, cached: false, none, unsupported_marks, tool_calls: Vec::new(), raw }
     }
 
     async fn write(&mut self, speaker: &mut Speaker<'_>, piece: Piece) -> Result<(), Stopped> {

@@ -8,7 +8,6 @@ use millhand_common::model::{JobError, Timestamp};
 use millhand_common::ports::ModelError;
 use millhand_common::telemetry;
 
-use super::STEP;
 use crate::attempt::{Attempt, Failure};
 use crate::pipeline::again::{self, Ending, Next, Standing, TOO_LONG, Tries, Why};
 use crate::pipeline::compose::Prompt;
@@ -98,7 +97,7 @@ impl<'a> Turn<'a> {
                 }
             };
             let Some(quota) = pool.quota() else { return Ok(Some(self.seated(at, pass, None))) };
-            match quota.admit(attempt, STEP, &prompt.messages, patience).await {
+            match quota.admit(attempt, &prompt.step, &prompt.texts(), patience).await {
                 Ok(permit) => return Ok(Some(self.seated(at, pass, Some(permit)))),
                 Err(Denied::Later { after }) if after > TOO_LONG => why.push((at, Why::Later(after))),
                 Err(Denied::Later { after }) => return Err(Failure::NoQuota { after }),
