@@ -24,6 +24,8 @@ use crate::view::{JobView, ListView};
 
 /// Longest wait for facts that only decorate an answer.
 const FACT_TIMEOUT: Duration = Duration::from_secs(1);
+/// What comes due within this is shown as due soon: as long as a worker of this machine takes to start.
+const SOON: Duration = Duration::from_secs(1);
 const BODY_BYTES: usize = 64 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -33,7 +35,7 @@ fn dead_letter_not_found() -> ApiError {
 
 /// All metrics, with queue depths as they are now.
 pub(crate) async fn metrics_text(State(admin): State<AdminState>) -> Response {
-    if let Ok(Ok(lanes)) = tokio::time::timeout(FACT_TIMEOUT, admin.store.depth()).await {
+    if let Ok(Ok(lanes)) = tokio::time::timeout(FACT_TIMEOUT, admin.store.depth(SOON)).await {
         for LaneDepth { lane, ready, oldest_ready_ms, .. } in lanes {
             metrics::gauge!(telemetry::QUEUE_DEPTH, "lane" => lane.as_str()).set(as_gauge(ready));
             metrics::gauge!(telemetry::QUEUE_OLDEST_AGE, "lane" => lane.as_str())
@@ -61,11 +63,33 @@ pub(crate) struct QueueView {
 /// Ready, waiting and running work of each lane.
 pub(crate) async fn queues(State(admin): State<AdminState>) -> Result<Json<ListView<QueueView>>, ApiError> {
     let mut views = Vec::new();
-    for depth in ask(admin.store.depth()).await? {
+    for depth in ask(admin.store.depth(SOON)).await? {
         let counted = tokio::time::timeout(FACT_TIMEOUT, admin.broker.depth(depth.lane)).await;
         views.push(QueueView { depth, broker_depth: counted.ok().and_then(Result::ok) });
     }
     Ok(Json(ListView::new(views, None)))
+}
+
+/// The quota of each limited model: what it lets through in the long run, what of it was used in the last minute,
+/// and what could start now. Null where the limiter does not answer, or nothing is known yet.
+pub(crate) async fn limits(State(admin): State<AdminState>) -> Json<Value> {
+    let pools = admin.limiters.iter().map(|pool| async move {
+        let asked = async { tokio::join!(pool.limiter.quota(), pool.limiter.forecast()) };
+        let (quota, forecast) = match tokio::time::timeout(FACT_TIMEOUT, asked).await {
+            Ok((quota, forecast)) => (quota.ok().flatten(), forecast.ok()),
+            Err(_) => (None, None),
+        };
+        json!({
+            "pool": pool.name,
+            "limit": quota.map(|quota| quota.limit.as_str()),
+            "calls_per_second": quota.map(|quota| quota.calls_per_second),
+            "used": quota.map(|quota| quota.used),
+            "calls_now": forecast.map(|forecast| forecast.calls),
+            "opens_in_ms": forecast.map(|forecast| u64::try_from(forecast.opens_in.as_millis()).ok()),
+        })
+    });
+    let pools = futures::future::join_all(pools).await;
+    Json(json!({ "data": pools, "next_cursor": null }))
 }
 
 /// The workers that said they live.

@@ -48,7 +48,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 pub use allowance::Allowance;
 pub use config::{AdminConfig, ApiConfig, ApiLimits};
-pub use state::{AdminState, ApiState, Backup, Drain};
+pub use state::{AdminState, ApiState, Backup, Drain, NamedLimiter};
 
 use access::KeyRing;
 use state::{Api, ApiInner};
@@ -96,6 +96,7 @@ fn admin_routes(state: AdminState, ring: Option<KeyRing>) -> Router {
         .route("/readyz", get(health::admin_ready))
         .route("/metrics", get(admin::metrics_text))
         .route("/v1/queues", get(admin::queues))
+        .route("/v1/limits", get(admin::limits))
         .route("/v1/workers", get(admin::workers))
         .route("/v1/dead-letters", get(admin::dead_letters))
         .route("/v1/dead-letters/{id}/replay", post(admin::replay))

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use millhand_common::model::Agent;
-use millhand_common::ports::{Broker, Conversations, Documents, Embedder, Index, JobReader, JobStore, Keys};
+use millhand_common::ports::{
+    Broker, Conversations, Documents, Embedder, Index, JobReader, JobStore, Keys, RateLimiter,
+};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -53,6 +55,8 @@ pub struct AdminState {
     pub store: Arc<dyn JobStore>,
     pub broker: Arc<dyn Broker>,
     pub keys: Arc<dyn Keys>,
+    /// The quota of each limited model.
+    pub limiters: Vec<NamedLimiter>,
     /// Whether operators need a key with the scope `admin`: where others can reach the address.
     pub needs_key: bool,
     /// Renders all metrics in the Prometheus text format.
@@ -62,6 +66,14 @@ pub struct AdminState {
     pub on_drain: Option<Arc<dyn Fn() + Send + Sync>>,
     /// Copies the store into a folder while it runs.
     pub backup: Option<Backup>,
+}
+
+/// The quota of one pool.
+#[derive(Clone)]
+pub struct NamedLimiter {
+    /// As the configuration calls it.
+    pub name: String,
+    pub limiter: Arc<dyn RateLimiter>,
 }
 
 /// Copies the store into a folder; the error is a sentence for the operator.

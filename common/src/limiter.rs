@@ -36,6 +36,7 @@ mod line;
 mod meter;
 mod phase;
 mod spent;
+mod through;
 
 use std::time::Duration;
 
@@ -46,6 +47,7 @@ use held::{Held, Holds};
 use meter::Meter;
 use phase::Phase;
 use spent::Spent;
+use through::Through;
 
 /// Places are given to calls that start within this: a whole bucket is full again by then. Only debts and
 /// pauses take longer, and nobody keeps a place beyond those.
@@ -85,6 +87,7 @@ pub struct Pool {
     spent: Spent,
     phase: Phase,
     holds: Holds,
+    through: Through,
 }
 
 /// When a call could start.
@@ -116,7 +119,9 @@ impl Pool {
             spent,
             phase: Phase::default(),
             holds: Holds::default(),
+            through: Through::default(),
         };
+        pool.through.advance(now);
         pool.renew_rates();
         pool
     }
@@ -180,7 +185,11 @@ impl Pool {
             return;
         };
         self.holds.remove(call);
-        self.release(&held.units, &self.taken(&held.units, used));
+        let taken = self.taken(&held.units, used);
+        if matches!(used, Used::Exactly(_) | Used::Unknown) {
+            self.through.add(&taken, self.now.saturating_sub(held.since));
+        }
+        self.release(&held.units, &taken);
     }
 
     /// A call that was given up in the meantime was charged all that it reserved: what it did not use comes
@@ -280,11 +289,13 @@ impl Pool {
         self.spent.forget(self.now, self.phase.is_known(self.now).then_some(&self.phase));
         self.recover();
         self.renew_rates();
+        self.through.advance(self.now);
         while let Some((id, held)) = self.holds.next_overdue(self.now) {
             if held.is_place {
                 self.give_up_place(id);
             } else {
                 self.holds.remove(id);
+                self.through.add(&held.units, self.now.saturating_sub(held.since));
                 self.release(&held.units, &held.units);
                 self.holds.add_late(id, held.units, self.now);
             }

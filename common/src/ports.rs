@@ -9,6 +9,7 @@ mod documents;
 mod index;
 mod keys;
 mod limiter;
+mod load;
 mod models;
 mod reader;
 mod store;
@@ -21,15 +22,16 @@ pub use documents::{DocumentLookup, Documents, DocumentsError, NewDocument, Writ
 pub use index::{Index, IndexDocument, IndexError, IndexPassage, SearchQuery};
 pub use keys::Keys;
 pub use limiter::{
-    Amounts, Asking, Dimension, EXTEND_EVERY, Forecast, GATE_HORIZON, GRANT_TTL, LEASE_TTL, LimitPolicy,
-    QuotaMode, RateLimiter, Reserved, Said, Used,
+    Amounts, Asking, Dimension, EXTEND_EVERY, Forecast, GATE_HORIZON, GRANT_TTL, LEASE_TTL, Limit,
+    LimitPolicy, Quota, QuotaMode, RateLimiter, Reserved, Said, Used,
 };
+pub use load::{LaneDepth, Totals};
 pub use models::{
     ChatDelta, ChatMessage, ChatModel, ChatRequest, ChatRole, ChatStream, Embedder, FinishReason, LimitFact,
     LimitFacts, ModelError, Reranker, ToolCall, ToolSpec,
 };
 pub use reader::{JobFilter, JobReader, LogPage, Lookup, Page, Signal, Subscription, UsageBy, UsageRow};
 pub use store::{
-    Accept, Accepted, Appended, By, Cancelled, Claim, Claimed, Closed, DeadLetter, JobStore, LaneDepth,
-    Lease, Released, Renewed, Replayed, Run, StoreError, SweepReport, WorkerInfo, WorkerSignal,
+    Accept, Accepted, Appended, By, Cancelled, Claim, Claimed, Closed, DeadLetter, JobStore, Lease, Released,
+    Renewed, Replayed, Run, StoreError, SweepReport, WorkerInfo, WorkerSignal,
 };

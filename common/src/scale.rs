@@ -33,8 +33,9 @@ mod reason;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::ports::Dimension;
+use crate::ports::LaneDepth;
 
+pub use crate::ports::{Limit, Quota, Totals};
 pub use decide::{Decision, GROW, Margin, SHRINK, Situation, decide};
 pub use reason::Reason;
 
@@ -116,36 +117,20 @@ pub struct Observed {
     pub quota: Option<Quota>,
 }
 
-/// Counters that only grow; one that falls was started anew.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Jobs that became ready for the first time.
-    pub arrived: u64,
-    /// Attempts that ended their job with an answer. One that failed or went back to the queue is no
-    /// progress, and is counted in none of these.
-    pub ended: u64,
-    /// The time that those took in their slots, together.
-    pub busy: Duration,
-    /// The model calls that those made.
-    pub calls: u64,
-}
-
-/// What the limiter lets through.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Quota {
-    /// The limit that binds first.
-    pub limit: Limit,
-    /// Calls that it lets start, per second, in the long run and of the size that was asked for lately.
-    pub calls_per_second: f64,
-    /// The share of it that was used during the last minute, 0 to 1.
-    pub used: f64,
-}
-
-/// Which limit binds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Limit {
-    PerMinute(Dimension),
-    Concurrency,
+impl Observed {
+    /// What the store and the limiters say, beside what one knows oneself.
+    #[must_use]
+    pub fn of(workers: u32, lanes: &[LaneDepth], quota: Option<Quota>) -> Self {
+        let mut observed = Self { workers, quota, ..Self::default() };
+        for lane in lanes {
+            observed.ready += lane.ready;
+            observed.due_soon += lane.due_soon;
+            observed.running += lane.running;
+            observed.oldest_ready = observed.oldest_ready.max(Duration::from_millis(lane.oldest_ready_ms));
+            observed.totals += lane.totals;
+        }
+        observed
+    }
 }
 
 /// Decides again and again: keeps what [`decide`] needs to know of the past.

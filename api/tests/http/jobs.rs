@@ -119,7 +119,7 @@ async fn accepts_go_on_while_the_broker_is_away() {
     let next = ingress.submit("and now?").await;
     let lent = ingress.broker.receive(Lane::Interactive).await.unwrap();
     assert_eq!(lent.hint.job, next, "the first hint is left to the due index");
-    let depth: Vec<LaneDepth> = ingress.store.depth().await.unwrap();
+    let depth: Vec<LaneDepth> = ingress.store.depth(std::time::Duration::ZERO).await.unwrap();
     assert_eq!(depth.iter().map(|lane| lane.ready).sum::<u64>(), 2);
 }
 

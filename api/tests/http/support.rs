@@ -116,6 +116,7 @@ pub(crate) async fn start_with(change: impl FnOnce(&mut ApiState)) -> Ingress {
     };
     change(&mut state);
     let admin = AdminState {
+        limiters: Vec::new(),
         store: store.clone(),
         broker: broker.clone(),
         keys: store.clone(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use millhand_api::Allowance;
+use millhand_api::{Allowance, NamedLimiter};
 use millhand_common::adapters::local::{LocalAnswers, LocalLimiter};
 use millhand_common::ports::{AnswerCache, Budget, ChatModel, Embedder, RateLimiter, Reranker};
 use millhand_worker::cache::Cache;
@@ -19,15 +19,31 @@ use crate::config::{Config, ModelConfig, SearchModelConfig, Secret, StoreKind};
 const ANSWERS_BYTES: usize = 32 << 20;
 
 /// The models that write answers, and who is sent to which.
-pub(super) async fn routes(config: &Config) -> anyhow::Result<Routes> {
+pub(super) fn routes(config: &Config, limiters: &[NamedLimiter]) -> anyhow::Result<Routes> {
     let mut pools = Vec::new();
     for (name, model) in config.pools() {
-        let section = || if name == DEFAULT { "[model]".to_owned() } else { format!("[models.{name}]") };
-        let chat = chat(model).with_context(section)?;
-        let quota = quota(config, model).await.with_context(section)?;
+        let chat = chat(model).with_context(|| section(name))?;
+        let limiter = limiters.iter().find(|limiter| limiter.name == name);
+        let quota = limiter.zip(model.limits.as_ref()).map(|(of, limits)| {
+            Quota::new(Arc::clone(&of.limiter), limits.policy(), model.max_output_tokens)
+        });
         pools.extend(chat.map(|chat| Pool::new(name, chat, quota)));
     }
     Ok(Routes::new(pools, config.routes.clone()))
+}
+
+/// The quota of each model that is limited.
+pub(super) async fn limiters(config: &Config) -> anyhow::Result<Vec<NamedLimiter>> {
+    let mut limiters = Vec::new();
+    for (name, model) in config.pools() {
+        let limiter = limiter(config, model).await.with_context(|| section(name))?;
+        limiters.extend(limiter.map(|limiter| NamedLimiter { name: name.to_owned(), limiter }));
+    }
+    Ok(limiters)
+}
+
+fn section(pool: &str) -> String {
+    if pool == DEFAULT { "[model]".to_owned() } else { format!("[models.{pool}]") }
 }
 
 fn chat(model: &ModelConfig) -> anyhow::Result<Option<Arc<dyn ChatModel>>> {
@@ -38,22 +54,19 @@ fn chat(model: &ModelConfig) -> anyhow::Result<Option<Arc<dyn ChatModel>>> {
     Ok(Some(Arc::new(OpenAiModel::new(&endpoint, timeouts)?)))
 }
 
-/// What calls of a model may take; `None` when nothing limits them.
-async fn quota(config: &Config, model: &ModelConfig) -> anyhow::Result<Option<Arc<Quota>>> {
+/// `None` when nothing limits the model.
+async fn limiter(config: &Config, model: &ModelConfig) -> anyhow::Result<Option<Arc<dyn RateLimiter>>> {
     let (Some(limits), Some(url), Some(name)) = (&model.limits, &model.base_url, &model.name) else {
         return Ok(None);
     };
     let policy = limits.policy();
-    let limiter: Arc<dyn RateLimiter> = match config.store.kind {
-        StoreKind::Embedded => Arc::new(LocalLimiter::new(policy.clone())),
-        StoreKind::Redis => {
-            // Processes with one model of one account share its quota; the key itself is told to nobody.
-            let key = model.api_key.as_ref().map_or("", Secret::expose);
-            let pool = blake3::hash(format!("{url}\n{name}\n{key}").as_bytes()).to_hex();
-            shared::limiter(config, &pool[..16], &policy).await?
-        }
-    };
-    Ok(Some(Quota::new(limiter, policy, model.max_output_tokens)))
+    if config.store.kind == StoreKind::Embedded {
+        return Ok(Some(Arc::new(LocalLimiter::new(policy))));
+    }
+    // Processes with one model of one account share its quota; the key itself is told to nobody.
+    let key = model.api_key.as_ref().map_or("", Secret::expose);
+    let pool = blake3::hash(format!("{url}\n{name}\n{key}").as_bytes()).to_hex();
+    shared::limiter(config, &pool[..16], &policy).await.map(Some)
 }
 
 /// Answers that are given again; `None` when every call is made.

@@ -98,7 +98,9 @@ async fn run(
         config.worker.own_index = config.index.kind == Some(IndexKind::Embedded);
         alone::check(&*parts.store, config.worker.own_index).await?;
     }
-    let routes = Arc::new(if role.works() { models::routes(&config).await? } else { Routes::default() });
+    let limiters = models::limiters(&config).await?;
+    let routes = if role.works() { models::routes(&config, &limiters)? } else { Routes::default() };
+    let routes = Arc::new(routes);
     let cache = if role.works() { models::cache(&config).await? } else { None };
     let open = insecure || !parts.keys.keys().await.context("cannot read the keys")?.is_empty();
     if role.serves() {
@@ -114,7 +116,7 @@ async fn run(
     let admin_address = admin_listener.local_addr()?;
 
     let (drain, stop) = (Drain::default(), Stop::new());
-    let server = Server { config, parts, embedder, routes, cache, insecure, drain, stop };
+    let server = Server { config, parts, embedder, limiters, routes, cache, insecure, drain, stop };
     let mut tasks = JoinSet::new();
     server.start_rest(&mut tasks, admin_listener, recorder);
     if role.works() {

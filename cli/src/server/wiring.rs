@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use metrics_exporter_prometheus::PrometheusHandle;
-use millhand_api::{AdminState, ApiState, Backup, Drain, serve, serve_admin};
+use millhand_api::{AdminState, ApiState, Backup, Drain, NamedLimiter, serve, serve_admin};
 use millhand_common::ports::Embedder;
 use millhand_worker::cache::Cache;
 use millhand_worker::pipeline::AnswerDeps;
@@ -23,6 +23,7 @@ pub(super) struct Server {
     pub(super) config: Config,
     pub(super) parts: Parts,
     pub(super) embedder: Option<Arc<dyn Embedder>>,
+    pub(super) limiters: Vec<NamedLimiter>,
     /// Of workers only; empty else.
     pub(super) routes: Arc<Routes>,
     /// Of workers only.
@@ -146,6 +147,7 @@ impl Server {
             store: self.parts.store.clone(),
             broker: self.parts.broker.clone(),
             keys: self.parts.keys.clone(),
+            limiters: self.limiters.clone(),
             needs_key: !self.config.admin.listen.ip().is_loopback() && !self.insecure,
             metrics: Arc::new(move || recorder.render()),
             drain: self.drain.clone(),

@@ -35,6 +35,7 @@
 //! | `cited` | hash | document → jobs that cite it |
 //! | `usage` | hash | `<day> <tenant> <calls\|input\|output\|nano> <model>` → sum |
 //! | `budget:<day>` | hash | for two days: `<spent\|held> <tenant>` → billionths of a dollar |
+//! | `totals` | hash | `<lane> <arrived\|ended\|busy\|calls>` → sum, for ever |
 //! | `version` | string | the last version given |
 //! | `op:<uuid>` | string | for a minute, what a claim from the due index or a removal answered |
 //!
@@ -49,7 +50,7 @@
 //!
 //! Fields of a record: `version status lane conv key attempt deaths epoch created started finished
 //! expires ready_at last_seq wait wait_at cancel trimmed buried replayed`, while it is owned `owner until
-//! op challenged`, `due` and `place`, which say where the indexes above have it, and of its money `held call
+//! op challenged claimed`, `due` and `place`, which say where the indexes above have it, and of its money `held call
 //! calls input output nano counted` (`lua/prelude.lua`). Moments are milliseconds. All fields are short, so that Redis keeps the record in one small block.
 
 mod address;

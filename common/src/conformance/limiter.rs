@@ -6,6 +6,7 @@
 pub mod grants;
 pub mod learning;
 pub mod line;
+pub mod quota;
 pub mod random;
 
 use std::sync::Arc;
@@ -14,7 +15,9 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::ports::{Amounts, Asking, Forecast, LimitPolicy, QuotaMode, RateLimiter, Reserved, Said, Used};
+use crate::ports::{
+    Amounts, Asking, Forecast, LimitPolicy, Quota, QuotaMode, RateLimiter, Reserved, Said, Used,
+};
 
 /// A limiter, and the clock it runs on.
 pub struct Subject {
@@ -65,6 +68,10 @@ impl Subject {
 
     pub async fn forecast(&self) -> Forecast {
         self.limiter.forecast().await.expect("forecast")
+    }
+
+    pub async fn quota(&self) -> Option<Quota> {
+        self.limiter.quota().await.expect("quota")
     }
 }
 
@@ -138,6 +145,10 @@ macro_rules! limiter_conformance {
             learning: what_a_refused_call_reserved_is_not_left_twice,
             learning: a_place_waits_for_what_is_found_missing,
             learning: when_a_window_begins_is_learned_from_headers_that_agree,
+            quota: nothing_binds_before_a_size_is_known,
+            quota: what_calls_took_counts_and_not_what_they_asked_for,
+            quota: the_limit_that_binds_first_is_told,
+            quota: a_minute_without_calls_uses_nothing,
         }
         #[test]
         fn the_limiter_does_what_the_core_says() {

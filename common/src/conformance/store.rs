@@ -28,6 +28,7 @@ pub mod conversations;
 pub mod dead_letters;
 pub mod fairness;
 pub mod lease;
+pub mod load;
 pub mod log;
 mod model;
 pub mod random;
@@ -321,8 +322,11 @@ macro_rules! store_conformance {
             read: one_tenant_never_sees_another_s,
             read: jobs_are_listed_newest_first_and_filtered,
             read: a_deleted_job_is_gone_and_an_open_one_is_not_deleted,
-            read: depth_agrees_with_the_truth,
             read: workers_that_live_are_listed,
+            load: depth_agrees_with_the_truth,
+            load: what_comes_due_soon_is_told_apart,
+            load: what_arrives_is_counted_once_whatever_becomes_of_it,
+            load: answers_are_counted_with_the_time_in_their_slots,
             fairness: the_least_served_tenant_is_next,
             fairness: one_tenant_s_jobs_run_oldest_first,
             spending: usage_is_counted_by_tenant_model_and_day,

@@ -28,7 +28,7 @@ pub(super) struct Meter {
     /// The most that the provider ever said was left.
     pub(super) seen: i64,
     /// Eight times the size of calls lately.
-    typical8: i64,
+    pub(super) typical8: i64,
     /// What the provider says its limit is, 0 when it does not.
     pub(super) told: i64,
     /// A higher limit that it says now, and how often it has.

@@ -159,6 +159,61 @@ pub struct Forecast {
     pub opens_in: Duration,
 }
 
+/// Which limit binds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    PerMinute(Dimension),
+    Concurrency,
+}
+
+impl Limit {
+    /// As reasons and metrics name it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::PerMinute(Dimension::Requests) => "requests/min",
+            Self::PerMinute(Dimension::InputTokens) => "input tokens/min",
+            Self::PerMinute(Dimension::OutputTokens) => "output tokens/min",
+            Self::PerMinute(Dimension::Tokens) => "tokens/min",
+            Self::Concurrency => "calls at a time",
+        }
+    }
+}
+
+/// What the limiter lets through.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Quota {
+    /// The limit that binds first.
+    pub limit: Limit,
+    /// Calls that it lets start, per second, in the long run and of the size that calls had lately.
+    pub calls_per_second: f64,
+    /// The share of it that was used during the last minute, 0 to 1.
+    pub used: f64,
+}
+
+impl Quota {
+    /// Of so many `units` a minute, when a call takes `per_call` of them and so many calls ended within the
+    /// last minute.
+    #[must_use]
+    pub fn new(limit: Limit, units: u64, per_call: u64, recent: u64) -> Self {
+        let per_minute = units as f64 / per_call.max(1) as f64;
+        let used = if per_minute > 0.0 { (recent as f64 / per_minute).min(1.0) } else { 1.0 };
+        Self { limit, calls_per_second: per_minute / 60.0, used }
+    }
+
+    /// What several pools let through together, named after the widest; `None` when there is none, or one of them
+    /// is not known to be limited.
+    #[must_use]
+    pub fn together(pools: &[Option<Self>]) -> Option<Self> {
+        let pools: Vec<Self> = pools.iter().copied().collect::<Option<_>>()?;
+        let widest = pools.iter().max_by(|a, b| a.calls_per_second.total_cmp(&b.calls_per_second))?;
+        let calls_per_second: f64 = pools.iter().map(|pool| pool.calls_per_second).sum();
+        let in_use: f64 = pools.iter().map(|pool| pool.calls_per_second * pool.used).sum();
+        let used = if calls_per_second > 0.0 { in_use / calls_per_second } else { 1.0 };
+        Some(Self { limit: widest.limit, calls_per_second, used })
+    }
+}
+
 /// A grant that is not sent within this is given back: it may have been granted for another minute.
 pub const GRANT_TTL: Duration = Duration::from_millis(250);
 /// Work is pulled when its call is expected to start within this: about what it takes to pull it. Whoever
@@ -193,4 +248,8 @@ pub trait RateLimiter: Send + Sync {
 
     /// What could start now.
     async fn forecast(&self) -> Result<Forecast, StoreError>;
+
+    /// What it lets through in the long run, and how much of that is used; `None` while nothing is known to
+    /// limit calls, or how large they are.
+    async fn quota(&self) -> Result<Option<Quota>, StoreError>;
 }

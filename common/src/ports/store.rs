@@ -12,6 +12,8 @@ use crate::model::{
     WorkerId,
 };
 
+use super::LaneDepth;
+
 /// The operations of DESIGN.md 3. Unless a method says otherwise its future may be dropped: the
 /// operation then happened whole or not at all.
 #[async_trait]
@@ -90,8 +92,9 @@ pub trait JobStore: Send + Sync {
     /// Removes input, output and log of a terminal job; a running one answers `Err(Open)`.
     async fn delete(&self, tenant: &TenantId, job: JobId) -> Result<bool, StoreError>;
 
-    /// Ready and waiting work per lane, as the store counts it.
-    async fn depth(&self) -> Result<Vec<LaneDepth>, StoreError>;
+    /// The work of each lane, most urgent first, as the store counts it, also when no worker lives; what comes
+    /// due within `soon` is told apart.
+    async fn depth(&self, soon: Duration) -> Result<Vec<LaneDepth>, StoreError>;
 
     /// The workers that said they live.
     async fn workers(&self) -> Result<Vec<WorkerInfo>, StoreError>;
@@ -278,18 +281,6 @@ pub struct SweepReport {
     pub poisoned: u64,
     pub logs_removed: u64,
     pub jobs_removed: u64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LaneDepth {
-    pub lane: Lane,
-    /// Could start now.
-    pub ready: u64,
-    /// Waits for a time, its conversation or its tenant's share.
-    pub waiting: u64,
-    pub running: u64,
-    /// Age of the oldest ready job, in milliseconds since it became ready.
-    pub oldest_ready_ms: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Limit, Quota, Reason, Settings};
+use super::{Quota, Reason, Settings};
 
 /// How much more than the mean is asked for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -161,19 +161,4 @@ fn binding(now: &Situation, quota: &Quota, cap: u32) -> Reason {
         return Reason::QuotaUsed { workers: now.workers, limit, used };
     }
     Reason::QuotaEnough { workers: cap, limit, used }
-}
-
-impl Limit {
-    /// As reasons name it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        use crate::ports::Dimension;
-        match self {
-            Self::PerMinute(Dimension::Requests) => "requests/min",
-            Self::PerMinute(Dimension::InputTokens) => "input tokens/min",
-            Self::PerMinute(Dimension::OutputTokens) => "output tokens/min",
-            Self::PerMinute(Dimension::Tokens) => "tokens/min",
-            Self::Concurrency => "calls at a time",
-        }
-    }
 }

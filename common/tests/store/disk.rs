@@ -40,6 +40,7 @@ async fn a_store_closed_and_opened_again_is_the_same() {
         JobReader::get(&*store, &tenant, done.spec.id).await.unwrap(),
         log(&store, &tenant, done.spec.id).await,
         Conversations::history(&*store, &tenant, done.spec.conversation_id.unwrap(), 10).await.unwrap(),
+        store.depth(Duration::ZERO).await.unwrap(),
     );
     drop(store);
     let Opened { store, .. } = open_at(dir.path(), clock);
@@ -47,8 +48,10 @@ async fn a_store_closed_and_opened_again_is_the_same() {
         JobReader::get(&*store, &tenant, done.spec.id).await.unwrap(),
         log(&store, &tenant, done.spec.id).await,
         Conversations::history(&*store, &tenant, done.spec.conversation_id.unwrap(), 10).await.unwrap(),
+        store.depth(Duration::ZERO).await.unwrap(),
     );
     assert_eq!(after, before);
+    assert_eq!(after.3[0].totals.ended, 1);
 }
 
 #[tokio::test]

@@ -57,7 +57,7 @@ async fn the_store_keeps_its_promises_on_a_cluster() {
     conversations::a_deleted_conversation_takes_its_jobs_with_it(&open().await).await;
     read::one_tenant_never_sees_another_s(&open().await).await;
     read::jobs_are_listed_newest_first_and_filtered(&open().await).await;
-    read::depth_agrees_with_the_truth(&open().await).await;
+    load::depth_agrees_with_the_truth(&open().await).await;
     read::workers_that_live_are_listed(&open().await).await;
     fairness::the_least_served_tenant_is_next(&open().await).await;
 }

@@ -49,6 +49,10 @@ impl RateLimiter for Nothing {
     async fn forecast(&self) -> Result<Forecast, StoreError> {
         Ok(Forecast { calls: 1, opens_in: Duration::ZERO })
     }
+
+    async fn quota(&self) -> Result<Option<millhand_common::ports::Quota>, StoreError> {
+        Ok(None)
+    }
 }
 
 fn unlimited(name: &str) -> Arc<Pool> {

@@ -4,7 +4,8 @@ use rusqlite::Connection;
 
 /// One row of `jobs` is a job's record; `version` is its order of accept. Rows of `events` are the
 /// logs, keyed by that number. `gone` remembers ids that are no longer kept, so that a reader hears
-/// 410 and not 404. `spending` outlives the jobs; `counted` is what of it counts against budgets. Every JSON text is guarded by a CRC: SQLite itself does not notice a flipped bit.
+/// 410 and not 404. `spending` outlives the jobs; `counted` is what of it counts against budgets;
+/// so does `totals`, whose numbers only grow. Every JSON text is guarded by a CRC: SQLite itself does not notice a flipped bit.
 pub(super) const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS jobs (
     version INTEGER PRIMARY KEY,
@@ -84,6 +85,14 @@ CREATE TABLE IF NOT EXISTS spending (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS keys (id TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS totals (
+    lane INTEGER PRIMARY KEY,
+    arrived INTEGER NOT NULL DEFAULT 0,
+    ended INTEGER NOT NULL DEFAULT 0,
+    busy_ms INTEGER NOT NULL DEFAULT 0,
+    calls INTEGER NOT NULL DEFAULT 0
+);
+INSERT OR IGNORE INTO totals (lane) VALUES (0), (1);
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 ";
 

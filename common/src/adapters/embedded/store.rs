@@ -14,6 +14,7 @@ mod remove;
 mod spending;
 mod state;
 mod sweep;
+mod totals;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -324,8 +325,8 @@ impl JobStore for EmbeddedStore {
         self.run(move |tx| remove::delete_job(tx, &tenant, job)).await
     }
 
-    async fn depth(&self) -> Result<Vec<LaneDepth>, StoreError> {
-        self.in_memory(|tx| Ok(tx.state.depth(tx.now))).await
+    async fn depth(&self, soon: Duration) -> Result<Vec<LaneDepth>, StoreError> {
+        self.in_memory(move |tx| Ok(tx.state.depth(tx.now, soon))).await
     }
 
     async fn workers(&self) -> Result<Vec<WorkerInfo>, StoreError> {

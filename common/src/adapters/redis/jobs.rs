@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use redis::{Value, cmd};
 use uuid::Uuid;
@@ -401,8 +403,8 @@ impl JobStore for RedisStore {
         removed(&answer)
     }
 
-    async fn depth(&self) -> Result<Vec<LaneDepth>, StoreError> {
-        self.depth_of_all().await
+    async fn depth(&self, soon: Duration) -> Result<Vec<LaneDepth>, StoreError> {
+        self.depth_of_all(soon).await
     }
 
     async fn workers(&self) -> Result<Vec<WorkerInfo>, StoreError> {

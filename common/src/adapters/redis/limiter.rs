@@ -22,8 +22,8 @@ use redis::Value;
 use uuid::Uuid;
 
 use crate::ports::{
-    Asking, Dimension, Forecast, LimitFacts, LimitPolicy, QuotaMode, RateLimiter, Reserved, Said, StoreError,
-    Used,
+    Asking, Dimension, Forecast, Limit, LimitFacts, LimitPolicy, Quota, QuotaMode, RateLimiter, Reserved,
+    Said, StoreError, Used,
 };
 
 use super::link::Link;
@@ -165,6 +165,18 @@ impl RateLimiter for RedisLimiter {
             calls: u32::try_from(number(at(answer, 0)?)?).unwrap_or(u32::MAX),
             opens_in: Duration::from_millis(number(at(answer, 1)?)?),
         })
+    }
+
+    async fn quota(&self) -> Result<Option<Quota>, StoreError> {
+        let answer = self.run(&limit::QUOTA, []).await?;
+        let answer = list(&answer)?;
+        if answer.is_empty() {
+            return Ok(None);
+        }
+        let place = usize::try_from(number(at(answer, 0)?)?).unwrap_or(usize::MAX);
+        let limit = Dimension::ALL.get(place).map_or(Limit::Concurrency, |of| Limit::PerMinute(*of));
+        let [units, per_call, recent] = [1, 2, 3].map(|place| at(answer, place).and_then(number));
+        Ok(Some(Quota::new(limit, units?, per_call?, recent?)))
     }
 }
 

@@ -83,6 +83,7 @@ pub(super) mod limit {
         EXTEND " flags=allow-oom" = "limit_extend";
         OBSERVE " flags=allow-oom" = "limit_observe";
         FORECAST " flags=no-writes" = "limit_forecast";
+        QUOTA " flags=no-writes" = "limit_quota";
     }
 }
 

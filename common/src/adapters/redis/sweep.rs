@@ -1,9 +1,11 @@
 //! What time brings, and what operators ask: one look over all shards.
 
+use std::time::Duration;
+
 use redis::Value;
 
 use crate::model::Lane;
-use crate::ports::{LaneDepth, StoreError, SweepReport};
+use crate::ports::{LaneDepth, StoreError, SweepReport, Totals};
 
 use super::due::SHARDS;
 use super::jobs::parse_name;
@@ -85,17 +87,24 @@ impl RedisStore {
         Ok(())
     }
 
-    pub(super) async fn depth_of_all(&self) -> Result<Vec<LaneDepth>, StoreError> {
-        let none = |lane| LaneDepth { lane, ready: 0, waiting: 0, running: 0, oldest_ready_ms: 0 };
-        let mut depths = Lane::ALL.map(none).to_vec();
+    pub(super) async fn depth_of_all(&self, soon: Duration) -> Result<Vec<LaneDepth>, StoreError> {
+        let mut depths = Lane::ALL.map(LaneDepth::empty).to_vec();
         let shards: Vec<u32> = (0..SHARDS).collect();
-        for (_, answer) in self.run_over(&scripts::DEPTH, &shards, &[]).await {
+        for (_, answer) in self.run_over(&scripts::DEPTH, &shards, &[soon.as_millis().to_string()]).await {
             for (depth, counts) in depths.iter_mut().zip(list(&answer?)?) {
                 let counts = list(counts)?;
-                depth.ready += number(at(counts, 0)?)?;
-                depth.waiting += number(at(counts, 1)?)?;
-                depth.running += number(at(counts, 2)?)?;
-                depth.oldest_ready_ms = depth.oldest_ready_ms.max(number(at(counts, 3)?)?);
+                let count = |place| at(counts, place).and_then(number);
+                depth.ready += count(0)?;
+                depth.waiting += count(1)?;
+                depth.due_soon += count(2)?;
+                depth.running += count(3)?;
+                depth.oldest_ready_ms = depth.oldest_ready_ms.max(count(4)?);
+                depth.totals += Totals {
+                    arrived: count(5)?,
+                    ended: count(6)?,
+                    busy: Duration::from_millis(count(7)?),
+                    calls: count(8)?,
+                };
             }
         }
         Ok(depths)

@@ -1,7 +1,7 @@
 //! Reading: what a tenant sees, and what operators see.
 
-use crate::model::{JobId, Lane, Status, WaitReason, WorkerId};
-use crate::ports::{Cancelled, Claim, Claimed, JobFilter, LaneDepth, Lookup, StoreError, WorkerInfo};
+use crate::model::{JobId, Status, WorkerId};
+use crate::ports::{Cancelled, Claim, Claimed, JobFilter, Lookup, StoreError, WorkerInfo};
 
 use super::{Subject, chat, completed, new_tenant};
 
@@ -77,44 +77,11 @@ pub async fn a_deleted_job_is_gone_and_an_open_one_is_not_deleted(subject: &Subj
     assert_eq!(subject.reader.get(&tenant, JobId::new()).await.expect("get"), Lookup::Unknown);
 }
 
-pub async fn depth_agrees_with_the_truth(subject: &Subject) {
-    let before = depth(subject).await;
-    let tenant = new_tenant();
-    let turns = subject.accept_turns(&tenant, 2).await;
-    let other = subject.accept(chat(&tenant, "q")).await;
-    assert_eq!(grown(subject, before).await, (2, 1, 0));
-    let run = subject.claim(&turns[0], WorkerId::new()).await;
-    assert_eq!(grown(subject, before).await, (1, 1, 1));
-    subject.finish(&run, completed("a")).await;
-    assert_eq!(grown(subject, before).await, (2, 0, 0));
-    let run = subject.claim(&other, WorkerId::new()).await;
-    let later = subject.now().await + std::time::Duration::from_secs(30);
-    subject.jobs.release(&run.lease, Some(later), WaitReason::Quota).await.expect("release");
-    assert_eq!(grown(subject, before).await, (1, 1, 0));
-    for job in [&turns[1], &other] {
-        subject.jobs.cancel(&tenant, job.spec.id).await.expect("cancel");
-    }
-    assert_eq!(grown(subject, before).await, (0, 0, 0));
-}
-
 pub async fn workers_that_live_are_listed(subject: &Subject) {
     let info = WorkerInfo { id: WorkerId::new(), slots: 8, running: 3, draining: true, own_index: true };
     subject.jobs.present(&info).await.expect("present");
     let workers = subject.jobs.workers().await.expect("workers");
     assert!(workers.contains(&info), "{workers:?}");
-}
-
-async fn depth(subject: &Subject) -> LaneDepth {
-    let lanes = subject.jobs.depth().await.expect("depth");
-    let none = LaneDepth { lane: Lane::Interactive, ready: 0, waiting: 0, running: 0, oldest_ready_ms: 0 };
-    lanes.into_iter().find(|lane| lane.lane == Lane::Interactive).unwrap_or(none)
-}
-
-/// Ready, waiting and running jobs more than before.
-async fn grown(subject: &Subject, before: LaneDepth) -> (i64, i64, i64) {
-    let now = depth(subject).await;
-    let more = |now: u64, before: u64| now as i64 - before as i64;
-    (more(now.ready, before.ready), more(now.waiting, before.waiting), more(now.running, before.running))
 }
 
 fn newest(limit: usize) -> JobFilter {

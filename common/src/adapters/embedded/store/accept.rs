@@ -12,7 +12,7 @@ use crate::ports::{Accept, Accepted, Lease, StoreError};
 use super::super::engine::{Fault, Tx};
 use super::State;
 use super::close::end;
-use super::record;
+use super::{record, totals};
 
 pub(super) fn accept(tx: &mut Tx<'_>, accept: &Accept) -> Result<Accepted, Fault> {
     let spec = &accept.spec;
@@ -77,6 +77,9 @@ pub(super) fn insert(
     live.last_seq = 1;
     tx.state.insert(spec.id, live);
     let wait = waits_for(tx, spec.id, starts);
+    if wait.is_none() {
+        arrives(tx, spec.id)?;
+    }
     let text = serde_json::to_string(spec).expect("a spec is plain data with string keys");
     let (key, digest) = idempotency.unzip();
     tx.db
@@ -128,6 +131,18 @@ pub(super) fn insert(
         error: None,
         cancel_requested: false,
     })
+}
+
+/// The job can start, for the first time.
+pub(super) fn arrives(tx: &mut Tx<'_>, id: JobId) -> rusqlite::Result<()> {
+    match tx.state.get_mut(id) {
+        Some(live) if !live.arrived => {
+            live.arrived = true;
+            let lane = live.lane;
+            totals::arrived(tx, lane)
+        }
+        _ => Ok(()),
+    }
 }
 
 fn waits_for(tx: &Tx<'_>, id: JobId, starts: Option<Timestamp>) -> Option<Wait> {

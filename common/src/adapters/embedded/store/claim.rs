@@ -8,6 +8,7 @@ use crate::telemetry;
 
 use super::super::super::ending::poison;
 use super::super::engine::{Fault, Tx};
+use super::accept::arrives;
 use super::append::{owned_last_seq, write};
 use super::close::{end, end_at_deadline};
 use super::state::Held;
@@ -68,14 +69,20 @@ fn died(tx: &mut Tx<'_>, id: JobId) -> Result<bool, Fault> {
 fn start(tx: &mut Tx<'_>, id: JobId, claim: Claim, takeover: Option<Held>) -> Result<(), Fault> {
     tx.state.not_due(id);
     let now = tx.now;
+    arrives(tx, id)?;
     let Some(live) = tx.state.get_mut(id) else { return Ok(()) };
     let first = !live.started;
     live.epoch += 1;
     live.attempt += 1;
     live.started = true;
     live.op = Some(claim.op);
-    live.lease =
-        Some(Held { owner: Some(claim.owner), until: now + Lease::TTL, challenged: None, obey_by: None });
+    live.lease = Some(Held {
+        owner: Some(claim.owner),
+        since: now,
+        until: now + Lease::TTL,
+        challenged: None,
+        obey_by: None,
+    });
     let (tenant, created_at) = (live.tenant.clone(), live.created_at);
     tx.db
         .prepare_cached(

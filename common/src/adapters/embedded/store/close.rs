@@ -4,14 +4,15 @@ use rusqlite::{OptionalExtension, params};
 use serde_json::value::RawValue;
 
 use crate::model::{EventBody, JobId, Status, TenantId, Terminal};
-use crate::ports::{By, Cancelled, Closed, Lease, WorkerSignal};
+use crate::ports::{By, Cancelled, Closed, Lease, Totals, WorkerSignal};
 use crate::telemetry;
 
 use super::super::super::ending::{Outcome, at_deadline, cited, last_event};
 use super::super::engine::{Fault, Tx};
+use super::accept::arrives;
 use super::append::{owned_last_seq, write};
 use super::state::Live;
-use super::{record, spending};
+use super::{record, spending, totals};
 
 pub(super) fn close(
     tx: &mut Tx<'_>,
@@ -74,6 +75,12 @@ pub(super) fn end(
     let now = tx.now;
     let Some(live) = tx.state.get(id).cloned() else { return Ok(()) };
     let next = tx.state.remove(id);
+    if let Some(held) = live.lease.filter(|held| held.owner.is_some())
+        && terminal.status.enters_history()
+    {
+        let (busy, calls) = (now.since(held.since), live.money.spent.calls);
+        totals::add(tx, live.lane, Totals { arrived: 0, ended: 1, busy, calls })?;
+    }
     if let Some(held) = live.lease
         && let Some(owner) = held.owner
     {
@@ -131,6 +138,7 @@ fn take_turn(tx: &mut Tx<'_>, next: JobId) -> Result<(), Fault> {
     let at = live.ready_at;
     if at <= now {
         tx.db.prepare_cached("UPDATE jobs SET wait = NULL WHERE version = ?1")?.execute([live.version])?;
+        arrives(tx, next)?;
     }
     tx.state.make_due(next, at);
     Ok(())

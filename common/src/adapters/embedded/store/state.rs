@@ -13,6 +13,7 @@ use crate::model::{ConversationId, JobId, Lane, Status, TenantId, Timestamp, Wai
 use crate::ports::{LaneDepth, Lease, WorkerInfo};
 
 use super::spending::{self, Days, Money};
+use super::totals::{self, OfLanes};
 
 /// A job that is not terminal.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub(in super::super) struct Live {
     pub(super) not_before: Option<Timestamp>,
     pub(super) expires_at: Timestamp,
     pub(super) started: bool,
+    /// It was counted among those that could start.
+    pub(super) arrived: bool,
     pub(super) attempt: u32,
     pub(super) deaths: u32,
     pub(super) epoch: u64,
@@ -45,6 +48,8 @@ pub(in super::super) struct Live {
 pub(super) struct Held {
     /// `None`: an owner of an earlier process.
     pub(super) owner: Option<WorkerId>,
+    /// When it was claimed.
+    pub(super) since: Timestamp,
     pub(super) until: Timestamp,
     /// The owner has to renew by then.
     pub(super) challenged: Option<Timestamp>,
@@ -77,6 +82,7 @@ pub(in super::super) struct State {
     deadlines: BTreeSet<(Timestamp, JobId)>,
     workers: HashMap<WorkerId, (WorkerInfo, Timestamp)>,
     pub(super) days: Days,
+    pub(super) totals: OfLanes,
     last_version: u64,
 }
 
@@ -107,6 +113,7 @@ impl State {
             // A job given back for a later time keeps that time: `Retry-After` is a floor.
             let wait: Option<Wait> =
                 row.get::<_, Option<String>>(14)?.and_then(|text| serde_json::from_str(&text).ok());
+            let arrived = row.get::<_, u32>(6)? > 0 || wait.is_none();
             let starts = wait.and_then(|wait| wait.expected_start_at).or(not_before);
             let live = Live {
                 version: row.get(1)?,
@@ -117,6 +124,7 @@ impl State {
                 not_before,
                 expires_at: Timestamp::from_millis(row.get(12)?),
                 started: row.get::<_, u32>(6)? > 0,
+                arrived,
                 attempt: row.get(6)?,
                 deaths: row.get(7)?,
                 epoch: row.get(8)?,
@@ -125,6 +133,7 @@ impl State {
                 cancel_requested: row.get(13)?,
                 lease: in_progress.then_some(Held {
                     owner: None,
+                    since: Timestamp::from_millis(0),
                     until: Timestamp::from_millis(0),
                     challenged: None,
                     obey_by: None,
@@ -138,6 +147,7 @@ impl State {
             state.make_due(id, at);
         }
         state.days = spending::load(db, &mut state.jobs)?;
+        state.totals = totals::load(db)?;
         Ok(state)
     }
 
@@ -191,6 +201,7 @@ impl State {
             not_before: spec.not_before,
             expires_at,
             started: false,
+            arrived: false,
             attempt: 0,
             deaths: 0,
             epoch: 0,
@@ -392,19 +403,19 @@ impl State {
         workers
     }
 
-    pub(super) fn depth(&self, now: Timestamp) -> Vec<LaneDepth> {
-        let mut depths =
-            Lane::ALL.map(|lane| LaneDepth { lane, ready: 0, waiting: 0, running: 0, oldest_ready_ms: 0 });
+    pub(super) fn depth(&self, now: Timestamp, soon: Duration) -> Vec<LaneDepth> {
+        let mut depths = Lane::ALL
+            .map(|lane| LaneDepth { totals: self.totals[totals::place(lane)], ..LaneDepth::empty(lane) });
         for (id, live) in &self.jobs {
-            let depth = match live.lane {
-                Lane::Interactive => &mut depths[0],
-                Lane::Batch => &mut depths[1],
-            };
+            let depth = &mut depths[totals::place(live.lane)];
+            let starts = live.not_before.map_or(live.ready_at, |at| at.max(live.ready_at));
             if live.lease.is_some_and(|held| held.is_live(now)) {
                 depth.running += 1;
-            } else if live.not_before.is_some_and(|at| at > now) || live.ready_at > now || !self.is_head(*id)
-            {
+            } else if !self.is_head(*id) {
                 depth.waiting += 1;
+            } else if starts > now {
+                depth.waiting += 1;
+                depth.due_soon += u64::from(starts <= now + soon);
             } else {
                 depth.ready += 1;
                 let age = u64::try_from(now.since(live.ready_at).as_millis()).unwrap_or(u64::MAX);

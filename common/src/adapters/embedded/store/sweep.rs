@@ -30,7 +30,7 @@ pub(super) fn sweep(
     owners(tx, &absent, &mut report)?;
     deadlines(tx, &mut report)?;
     retention(tx, keep_jobs, keep_events, &mut report)?;
-    let depths = tx.state.depth(tx.now);
+    let depths = tx.state.depth(tx.now, Duration::ZERO);
     tx.after.count(move || {
         for depth in depths {
             let lane = depth.lane.as_str();

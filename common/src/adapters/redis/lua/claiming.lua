@@ -25,11 +25,14 @@ local function try_claim(job, by)
   else
     runs_more(job, 1)
   end
+  -- One that had to wait for a time; the others were counted when they could start.
+  if job.attempt == 0 and job.wait then tally(job, 'arrived', 1) end
   not_due(job)
   settle(job)
   put(job, {
     status = 'in_progress', epoch = job.epoch + 1, attempt = job.attempt + 1, op = by.op, owner = by.owner,
     ['until'] = now + TTL, challenged = false, wait = false, wait_at = false, started = job.started or now,
+    claimed = now,
   })
   redis.call('ZREM', P .. ':obey', job.r)
   redis.call('SADD', P .. ':owner:' .. by.owner, job.r)

@@ -7,7 +7,10 @@ local function take_turn(r)
   if not is_open(job) or job.owner then return end
   local at = math.max(job.ready_at, now)
   put(job, {ready_at = at})
-  if at <= now then put(job, {wait = false, wait_at = false}) end
+  if at <= now then
+    put(job, {wait = false, wait_at = false})
+    tally(job, 'arrived', 1)
+  end
   place(job, 'idle', at)
   make_due(job, at)
 end
@@ -25,6 +28,11 @@ local function finish(job, last)
   settle(job)
   emit(job, {last.kind, last.data})
   not_due(job)
+  if job.owner and (last.status == 'completed' or last.status == 'incomplete') then
+    tally(job, 'ended', 1)
+    tally(job, 'busy', math.max(now - (job.claimed or now), 0))
+    tally(job, 'calls', job.calls or 0)
+  end
   if job.owner and not last.quiet then signal(job, 'cancel') end
   stops_running(job)
   place(job, nil)
@@ -42,7 +50,7 @@ local function finish(job, last)
   end
   put(job, {
     status = last.status, finished = now, closed_by = last.op or false, wait = false, wait_at = false,
-    owner = false, ['until'] = false, challenged = false, op = false,
+    owner = false, ['until'] = false, challenged = false, claimed = false, op = false,
   })
   if last.status == 'failed' then
     put(job, {buried = now})

@@ -27,6 +27,7 @@ local function insert(new)
   else
     if starts then put(job, {wait = 'scheduled', wait_at = starts}) end
     place(job, 'idle', job.ready_at)
+    if not starts then tally(job, 'arrived', 1) end
   end
   if starts then
     make_due(job, starts)

@@ -127,6 +127,27 @@ local function release(reserved, used)
   if MODE == 'window' then spend(p.now, {unpack(used)}) end
 end
 
+-- A call has ended that took so much: `common/src/limiter/through.rs`.
+local MEMORY = 256
+local function got_through(used, since)
+  local t = p.through
+  if t.calls >= MEMORY then
+    t.calls, t.millis = floordiv(t.calls, 2), floordiv(t.millis, 2)
+    for d = 1, 4 do t.units[d] = floordiv(t.units[d], 2) end
+  end
+  t.calls, t.this, t.millis = t.calls + 1, t.this + 1, t.millis + math.max(p.now - since, 0)
+  for d = 1, 4 do t.units[d] = t.units[d] + used[d] end
+end
+
+local function count_minutes()
+  p.through = p.through or {calls = 0, units = {0, 0, 0, 0}, millis = 0, minute = 0, this = 0, last = 0}
+  local t, minute = p.through, floordiv(p.now, 60000)
+  if minute ~= t.minute then
+    t.last = minute == t.minute + 1 and t.this or 0
+    t.this, t.minute = 0, minute
+  end
+end
+
 -- A granted call or a place in the line: {units, since, is_place}.
 local function held(id)
   local value = redis.call('HGET', P .. ':held', id)
@@ -191,6 +212,7 @@ local function create()
     end
   end
   renew()
+  count_minutes()
 end
 
 -- Brings everything to now.
@@ -214,12 +236,14 @@ local function begin(is_dry)
   forget()
   recover()
   renew()
+  count_minutes()
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. ':until', '-inf', p.now)) do
     local old = held(id)
     if old[3] then
       give_up_place(id, old[1])
     else
       drop(id, false)
+      got_through(old[1], old[2])
       release(old[1], old[1])
       if not dry then
         redis.call('SET', P .. ':late:' .. id, cmsgpack.pack({old[1], p.now + LATE}), 'PX', LATE)

@@ -4,7 +4,9 @@ begin(false)
 local reserved = held(call)
 if reserved and not reserved[3] then
   drop(call, false)
-  release(reserved[1], taken(reserved[1], known, 3))
+  local used = taken(reserved[1], known, 3)
+  if known == 'exactly' or known == 'unknown' then got_through(used, reserved[2]) end
+  release(reserved[1], used)
 elseif not reserved then
   local late = redis.call('GETDEL', P .. ':late:' .. call)
   late = late and cmsgpack.unpack(late)

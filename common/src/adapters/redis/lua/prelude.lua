@@ -17,7 +17,7 @@ local HINT_GRACE, HINT_LOST, MAX_DEATHS = 5000, 30000, 3
 local NUMBERS = {
   version = true, attempt = true, deaths = true, epoch = true, last_seq = true, created = true,
   started = true, finished = true, expires = true, ready_at = true, ['until'] = true,
-  challenged = true, calls = true, input = true, output = true, nano = true, counted = true,
+  challenged = true, claimed = true, calls = true, input = true, output = true, nano = true, counted = true,
 }
 
 -- Lua would write large numbers with an exponent.
@@ -195,6 +195,9 @@ local function place(job, where, score)
   if where then redis.call('ZADD', P .. ':' .. where .. ':' .. job.lane, score, job.r) end
   if job.place ~= where then put(job, {place = where or false}) end
 end
+
+-- Counters that only grow, of a lane: arrived, ended, busy (milliseconds), calls.
+local function tally(job, what, by) redis.call('HINCRBY', P .. ':totals', job.lane .. ' ' .. what, text(by)) end
 
 local function next_version()
   local last = tonumber(redis.call('GET', P .. ':version') or '0')

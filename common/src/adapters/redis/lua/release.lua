@@ -11,8 +11,8 @@ settle(job)
 emit(job, {'job.waiting', at and data_later or data_now})
 stops_running(job)
 put(job, {
-  status = 'queued', owner = false, ['until'] = false, challenged = false, wait = reason, wait_at = at or false,
-  ready_at = at or now,
+  status = 'queued', owner = false, ['until'] = false, challenged = false, claimed = false, wait = reason,
+  wait_at = at or false, ready_at = at or now,
 })
 redis.call('ZREM', P .. ':obey', r)
 place(job, 'idle', job.ready_at)

@@ -1,0 +1,115 @@
+//! How much work there is, and how much there ever was.
+
+use std::time::Duration;
+
+use crate::model::{Lane, Status, Terminal, WaitReason, WorkerId};
+use crate::ports::{LaneDepth, Totals};
+
+use super::{Subject, chat, completed, new_tenant};
+
+const SOON: Duration = Duration::from_secs(1);
+
+pub async fn depth_agrees_with_the_truth(subject: &Subject) {
+    let before = depth(subject).await;
+    let tenant = new_tenant();
+    let turns = subject.accept_turns(&tenant, 2).await;
+    let other = subject.accept(chat(&tenant, "q")).await;
+    assert_eq!(grown(subject, before).await, (2, 1, 0));
+    let run = subject.claim(&turns[0], WorkerId::new()).await;
+    assert_eq!(grown(subject, before).await, (1, 1, 1));
+    subject.finish(&run, completed("a")).await;
+    assert_eq!(grown(subject, before).await, (2, 0, 0));
+    let run = subject.claim(&other, WorkerId::new()).await;
+    let later = subject.now().await + Duration::from_secs(30);
+    subject.jobs.release(&run.lease, Some(later), WaitReason::Quota).await.expect("release");
+    assert_eq!(grown(subject, before).await, (1, 1, 0));
+    for job in [&turns[1], &other] {
+        subject.jobs.cancel(&tenant, job.spec.id).await.expect("cancel");
+    }
+    assert_eq!(grown(subject, before).await, (0, 0, 0));
+}
+
+pub async fn what_comes_due_soon_is_told_apart(subject: &Subject) {
+    let tenant = new_tenant();
+    let before = depth(subject).await;
+    let now = subject.now().await;
+    for (wait, soon) in [(Duration::from_secs(40), 0), (Duration::from_secs(20), 1)] {
+        let mut spec = chat(&tenant, "q");
+        spec.not_before = Some(now + wait);
+        subject.accept(spec).await;
+        let within = subject.jobs.depth(Duration::from_secs(30)).await.expect("depth")[0];
+        assert_eq!(within.due_soon - before.due_soon, soon);
+    }
+    // Behind another job of its conversation it starts when that ends, whenever that is.
+    subject.accept_turns(&tenant, 2).await;
+    assert_eq!(grown(subject, before).await, (1, 3, 0));
+    assert_eq!(depth(subject).await.due_soon, before.due_soon);
+}
+
+pub async fn what_arrives_is_counted_once_whatever_becomes_of_it(subject: &Subject) {
+    let tenant = new_tenant();
+    let before = depth(subject).await.totals;
+    let turns = subject.accept_turns(&tenant, 2).await;
+    assert_eq!(more(subject, before).await.arrived, 1, "the second waits for its turn");
+    let mut spec = chat(&tenant, "later");
+    spec.not_before = Some(subject.now().await + SOON);
+    let later = subject.accept(spec).await;
+    assert_eq!(more(subject, before).await.arrived, 1);
+    let run = subject.claim(&turns[0], WorkerId::new()).await;
+    subject.jobs.release(&run.lease, None, WaitReason::Quota).await.expect("release");
+    let run = subject.claim(&turns[0], WorkerId::new()).await;
+    assert_eq!(more(subject, before).await.arrived, 1, "coming back is no arrival");
+    subject.finish(&run, completed("a")).await;
+    assert_eq!(more(subject, before).await.arrived, 2, "its turn has come");
+    subject.wait(SOON).await;
+    subject.claim(&later, WorkerId::new()).await;
+    subject.claim(&turns[1], WorkerId::new()).await;
+    assert_eq!(more(subject, before).await.arrived, 3);
+}
+
+pub async fn answers_are_counted_with_the_time_in_their_slots(subject: &Subject) {
+    let tenant = new_tenant();
+    let before = depth(subject).await.totals;
+    let job = subject.accept(chat(&tenant, "q")).await;
+    subject.wait(SOON).await;
+    let run = subject.claim(&job, WorkerId::new()).await;
+    subject.wait(SOON).await;
+    subject.jobs.release(&run.lease, None, WaitReason::Retry).await.expect("release");
+    assert_eq!(more(subject, before).await, Totals { arrived: 1, ..Totals::default() }, "no progress");
+    let run = subject.claim(&job, WorkerId::new()).await;
+    subject.wait(2 * SOON).await;
+    subject.finish(&run, completed("a")).await;
+    let answered = more(subject, before).await;
+    assert_eq!((answered.ended, answered.calls), (1, 0));
+    // Real clocks go on between the steps.
+    assert!((2 * SOON..3 * SOON).contains(&answered.busy), "{answered:?}");
+    for status in [Status::Failed, Status::Cancelled] {
+        let job = subject.accept(chat(&tenant, "q")).await;
+        let run = subject.claim(&job, WorkerId::new()).await;
+        subject.finish(&run, Terminal::bare(status)).await;
+    }
+    let after = more(subject, before).await;
+    assert_eq!((after.arrived, after.ended, after.busy), (3, 1, answered.busy), "no answers");
+}
+
+async fn depth(subject: &Subject) -> LaneDepth {
+    let lanes = subject.jobs.depth(SOON).await.expect("depth");
+    lanes.into_iter().find(|lane| lane.lane == Lane::Interactive).expect("every lane is told of")
+}
+
+/// Ready, waiting and running jobs more than before.
+async fn grown(subject: &Subject, before: LaneDepth) -> (i64, i64, i64) {
+    let now = depth(subject).await;
+    let more = |now: u64, before: u64| now as i64 - before as i64;
+    (more(now.ready, before.ready), more(now.waiting, before.waiting), more(now.running, before.running))
+}
+
+async fn more(subject: &Subject, before: Totals) -> Totals {
+    let now = depth(subject).await.totals;
+    Totals {
+        arrived: now.arrived - before.arrived,
+        ended: now.ended - before.ended,
+        busy: now.busy - before.busy,
+        calls: now.calls - before.calls,
+    }
+}
