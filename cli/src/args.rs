@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use millhand_common::model::{AgentName, CollectionName, ConversationId, JobId, Scope, Status, TenantId};
+use millhand_common::model::{
+    AgentName, CollectionName, ConversationId, JobId, Scope, Status, TenantId, WorkerId,
+};
 
 use crate::provider::ProviderArgs;
 
@@ -31,6 +33,8 @@ pub(crate) enum Command {
     Api(ApiArgs),
     /// Work on jobs only, from a shared store and queue
     Worker(WorkerArgs),
+    /// Run workers on this machine, as many as there is use for
+    Scale(ScaleArgs),
     /// Add files and folders to a collection, and wait until they can be asked
     Ingest(IngestArgs),
     /// Find passages
@@ -102,6 +106,24 @@ pub(crate) struct WorkerArgs {
     #[command(flatten)]
     pub(crate) server: ServerArgs,
     /// Jobs that run at a time [default: 64]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) slots: Option<u32>,
+    /// The id to go by; standard input is a pipe whose end asks it to stop. For `millhand scale`
+    #[arg(long, value_name = "ID", hide = true)]
+    pub(crate) supervised: Option<WorkerId>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ScaleArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    /// Fewest workers; with 0 the last one stops when nothing is to be done
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=256))]
+    pub(crate) min: u32,
+    /// Most workers
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub(crate) max: u32,
+    /// Jobs that one worker runs at a time [default: 64]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub(crate) slots: Option<u32>,
 }

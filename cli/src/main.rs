@@ -42,6 +42,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Up(args) => server::up(args),
         Command::Api(args) => server::api(&args),
         Command::Worker(args) => server::worker(&args),
+        Command::Scale(args) => server::scale(&args),
         Command::Provider(args) => provider::run(*args),
         Command::Config(args) => {
             let ConfigCommand::Check { config, json } = args.command;
@@ -107,6 +108,7 @@ mod tests {
           up            Serve everything in one process: HTTP, queue, worker, storage, search
           api           Serve HTTP only, on a shared store and queue
           worker        Work on jobs only, from a shared store and queue
+          scale         Run workers on this machine, as many as there is use for
           ingest        Add files and folders to a collection, and wait until they can be asked
           search        Find passages
           ask           Ask a question; the answer is printed as it comes, then its sources

@@ -11,6 +11,7 @@ mod pipelines;
 mod record;
 mod role;
 mod sample;
+mod scale;
 mod serve;
 mod shared;
 mod signals;
@@ -19,7 +20,7 @@ mod wiring;
 
 pub(crate) use parts::{DEFAULT_DATA, back_up};
 pub(crate) use record::Running;
-pub(crate) use serve::{api, up, worker};
+pub(crate) use serve::{api, scale, up, worker};
 pub(crate) use shared::{keys as shared_keys, migrate};
 pub(crate) use signals::Signals;
 

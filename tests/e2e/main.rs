@@ -29,6 +29,7 @@ mod provider;
 mod react;
 mod retries;
 mod routing;
+mod scale;
 mod secrets;
 mod shutdown;
 mod streams;

@@ -92,7 +92,7 @@ impl Launch {
     }
 
     fn serves(&self) -> bool {
-        self.role != "worker"
+        matches!(self.role, "up" | "api")
     }
 
     fn command(&self) -> Command {

@@ -128,6 +128,14 @@ impl Worker {
         Self { shared: Arc::new(shared), config, quotas: Vec::new() }
     }
 
+    /// Goes by this id, which nobody else has or had.
+    #[must_use]
+    pub fn with_id(mut self, id: WorkerId) -> Self {
+        let shared = Arc::get_mut(&mut self.shared).expect("nothing shares it before it runs");
+        shared.id = id;
+        self
+    }
+
     /// Pulls only while one of these is expected to admit a model call; always, when there are none.
     #[must_use]
     pub fn with_quotas(mut self, quotas: Vec<Arc<Quota>>) -> Self {

@@ -16,6 +16,8 @@ pub(super) struct Banner<'a> {
     pub(super) data: Option<&'a Path>,
     pub(super) connections: usize,
     pub(super) config: &'a Config,
+    /// Of a supervisor: fewest and most.
+    pub(super) workers: Option<(u32, u32)>,
 }
 
 const DEFAULT_PORT: u16 = 8080;
@@ -42,10 +44,15 @@ impl Banner<'_> {
         if self.role.works() {
             line("Answers", answers(self.config));
         }
-        line("Search", search(self.config));
+        if self.role != Role::Scale {
+            line("Search", search(self.config));
+        }
+        let workers = self.workers.map(|(min, max)| {
+            format!("{min} to {max} workers of {} jobs at a time", self.config.worker.slots)
+        });
         let slots = self.role.works().then(|| format!("{} jobs at a time", self.config.worker.slots));
         let connections = self.api.map(|_| format!("{} connections", self.connections));
-        line("Limits", slots.into_iter().chain(connections).collect::<Vec<_>>().join(", "));
+        line("Limits", workers.into_iter().chain(slots).chain(connections).collect::<Vec<_>>().join(", "));
         text
     }
 
@@ -102,6 +109,7 @@ mod tests {
             data: Some(Path::new("/srv/millhand-data")),
             connections: 12_000,
             config: &config,
+            workers: None,
         };
         let text = format!("{}{}", banner.render(), banner.questions(&["磨坊几点开门？"]));
         let text = text.replace(&program(), "millhand").replace(env!("CARGO_PKG_VERSION"), "0.0.0");

@@ -13,6 +13,8 @@ pub(super) enum Role {
     Api,
     /// Works on jobs.
     Worker,
+    /// Runs processes that work on jobs.
+    Scale,
 }
 
 impl Role {
@@ -21,26 +23,27 @@ impl Role {
             Self::Up => "up",
             Self::Api => "api",
             Self::Worker => "worker",
+            Self::Scale => "scale",
         }
     }
 
     /// Whether clients are served.
     pub(super) fn serves(self) -> bool {
-        self != Self::Worker
+        matches!(self, Self::Up | Self::Api)
     }
 
     /// Whether jobs are worked on.
     pub(super) fn works(self) -> bool {
-        self != Self::Api
+        matches!(self, Self::Up | Self::Worker)
     }
 
-    /// How many of serving and working it does.
+    /// How many of serving, working and supervising it does.
     pub(super) fn parts(self) -> usize {
-        usize::from(self.serves()) + usize::from(self.works())
+        usize::from(self.serves()) + usize::from(self.works()) + usize::from(self == Self::Scale)
     }
 
     /// Fills in what depends on the role, and refuses parts that cannot keep their promises in it: an
-    /// embedded one belongs to one process, but `api` and `worker` are never alone.
+    /// embedded one belongs to one process, but `api`, `worker` and `scale` are never alone.
     pub(super) fn fit(self, config: &mut Config) -> anyhow::Result<()> {
         if self == Self::Up {
             config.index.kind.get_or_insert(IndexKind::Embedded);
@@ -66,6 +69,10 @@ impl Role {
                  one: set `index.kind = \"pgvector\"` and `index.url`, or `index.kind = \"none\"` for `chat` only"
             );
         }
+        if self == Self::Scale {
+            // It reads no documents; its workers do.
+            config.index.kind = Some(IndexKind::None);
+        }
         Ok(())
     }
 }
@@ -84,7 +91,7 @@ mod tests {
 
     #[test]
     fn an_embedded_part_is_refused_where_processes_share_it() {
-        for role in [Role::Api, Role::Worker] {
+        for role in [Role::Api, Role::Worker, Role::Scale] {
             assert_eq!(refused(role, |_| {}), None);
             let store = refused(role, |config| config.store.kind = StoreKind::Embedded).unwrap();
             assert!(store.contains("store.kind"), "{store}");

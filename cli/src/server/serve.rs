@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use millhand_api::Drain;
+use millhand_common::model::WorkerId;
+use millhand_common::scale::Settings;
 use millhand_worker::routing::Routes;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -19,11 +21,12 @@ use super::parts::{DEFAULT_DATA, Parts};
 use super::record::Running;
 use super::role::Role;
 use super::sample::{QUESTIONS, Sample};
+use super::scale::Program;
 use super::signals::Signals;
 use super::stop::Stop;
 use super::wiring::Server;
 use super::{addresses, alone, limits, metrics, models, start_logs};
-use crate::args::{ApiArgs, ServerArgs, UpArgs, WorkerArgs};
+use crate::args::{ApiArgs, ScaleArgs, ServerArgs, UpArgs, WorkerArgs};
 use crate::config::{self, Config, IndexKind, StoreKind};
 use crate::terminal::print;
 
@@ -31,22 +34,55 @@ use crate::terminal::print;
 const SAMPLE_PATIENCE: Duration = Duration::from_secs(60);
 /// What stopping may take beyond the worker's own drain.
 const STOP_PATIENCE: Duration = Duration::from_secs(15);
+/// A worker that has not ended this long after it should have is killed by its supervisor.
+const KILL_AFTER: Duration = Duration::from_secs(5);
 
 /// `millhand up`: everything in one process.
 pub(crate) fn up(args: UpArgs) -> anyhow::Result<ExitCode> {
     let data = args.data.unwrap_or_else(|| DEFAULT_DATA.into());
     let folder = Some(DataFolder { path: data, with_sample: !args.no_sample });
-    serve(Role::Up, &args.server, args.listen, args.slots, folder)
+    let given = Given { listen: args.listen, slots: args.slots, folder, ..Given::default() };
+    serve(Role::Up, &args.server, given)
 }
 
 /// `millhand api`: serves clients, on parts that other processes share.
 pub(crate) fn api(args: &ApiArgs) -> anyhow::Result<ExitCode> {
-    serve(Role::Api, &args.server, args.listen, None, None)
+    serve(Role::Api, &args.server, Given { listen: args.listen, ..Given::default() })
 }
 
 /// `millhand worker`: works on jobs, from parts that other processes share.
 pub(crate) fn worker(args: &WorkerArgs) -> anyhow::Result<ExitCode> {
-    serve(Role::Worker, &args.server, None, args.slots, None)
+    let given = Given { slots: args.slots, supervised: args.supervised, ..Given::default() };
+    serve(Role::Worker, &args.server, given)
+}
+
+/// `millhand scale`: runs workers, on parts that they and other processes share.
+pub(crate) fn scale(args: &ScaleArgs) -> anyhow::Result<ExitCode> {
+    let ScaleArgs { server, min, max, slots } = args;
+    anyhow::ensure!(
+        min <= max,
+        "--min {min} is more than --max {max}: fewest workers cannot be more than most"
+    );
+    let bounds = Bounds { min: *min, max: *max, config: server.config.clone() };
+    serve(Role::Scale, server, Given { slots: *slots, bounds: Some(bounds), ..Given::default() })
+}
+
+/// What the command line says of one role or another.
+#[derive(Default)]
+struct Given {
+    listen: Option<SocketAddr>,
+    slots: Option<u32>,
+    folder: Option<DataFolder>,
+    /// The worker's id, when a supervisor holds the other end of standard input.
+    supervised: Option<WorkerId>,
+    bounds: Option<Bounds>,
+}
+
+/// Between which a supervisor decides, and the file its workers read.
+struct Bounds {
+    min: u32,
+    max: u32,
+    config: Option<PathBuf>,
 }
 
 /// What belongs to this process alone.
@@ -56,17 +92,11 @@ struct DataFolder {
 }
 
 /// Serves until a signal; returns when everything is given back.
-fn serve(
-    role: Role,
-    args: &ServerArgs,
-    listen: Option<SocketAddr>,
-    slots: Option<u32>,
-    folder: Option<DataFolder>,
-) -> anyhow::Result<ExitCode> {
+fn serve(role: Role, args: &ServerArgs, given: Given) -> anyhow::Result<ExitCode> {
     let mut config = config::load(args.config.as_deref(), std::env::vars())?.config;
-    config.api.listen = listen.unwrap_or(config.api.listen);
+    config.api.listen = given.listen.unwrap_or(config.api.listen);
     config.admin.listen = args.admin.unwrap_or(config.admin.listen);
-    config.worker.slots = slots.unwrap_or(config.worker.slots);
+    config.worker.slots = given.slots.unwrap_or(config.worker.slots);
     role.fit(&mut config)?;
 
     start_logs();
@@ -76,20 +106,19 @@ fn serve(
 
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
-    let code = runtime.block_on(run(role, config, folder, args.insecure))?;
+    let code = runtime.block_on(run(role, config, given, args.insecure))?;
     // Threads that still block on a disk or a name server do not hold up the end.
     runtime.shutdown_timeout(Duration::from_secs(1));
     Ok(code)
 }
 
-async fn run(
-    role: Role,
-    mut config: Config,
-    folder: Option<DataFolder>,
-    insecure: bool,
-) -> anyhow::Result<ExitCode> {
+async fn run(role: Role, mut config: Config, given: Given, insecure: bool) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
+    let Given { folder, supervised, bounds, .. } = given;
     let mut signals = Signals::new().context("cannot wait for signals")?;
+    if supervised.is_some() {
+        signals = signals.with_supervisor().context("standard input is no pipe to a supervisor")?;
+    }
     let recorder = metrics::start()?;
     let embedder = models::embedder(&config)?;
     let path = folder.as_ref().map(|folder| folder.path.as_path());
@@ -120,7 +149,17 @@ async fn run(
     let mut tasks = JoinSet::new();
     server.start_rest(&mut tasks, admin_listener, recorder);
     if role.works() {
-        server.start_worker(&mut tasks)?;
+        server.start_worker(&mut tasks, supervised)?;
+    }
+    if let Some(Bounds { min, max, config: file }) = &bounds {
+        let settings = Settings::new(*min, *max, server.config.worker.slots);
+        let program = Program {
+            exe: std::env::current_exe().context("cannot find this program's own file")?,
+            config: file.clone(),
+            slots: server.config.worker.slots,
+            patience: server.config.worker.drain_timeout + STOP_PATIENCE + KILL_AFTER,
+        };
+        server.start_supervisor(&mut tasks, settings, program);
     }
     if let Some(listener) = api_listener {
         server.start_api(&mut tasks, listener);
@@ -149,6 +188,7 @@ async fn run(
         data: shown.as_deref().map(Path::new),
         connections: config.api.limits.connections,
         config: &config,
+        workers: bounds.map(|bounds| (bounds.min, bounds.max)),
     };
     // Whoever started us without a reader for this still wants the server.
     let _unread = print(&banner.render());
@@ -157,7 +197,11 @@ async fn run(
     let signal = stop.until_signal(&mut signals, &mut tasks, greet).await?;
     tracing::info!(signal, "stopping: jobs finish or are given back; a second signal ends at once");
     drain.begin();
-    let patience = config.worker.drain_timeout.max(config.api.limits.drain_timeout) + STOP_PATIENCE;
+    let mut patience = config.worker.drain_timeout.max(config.api.limits.drain_timeout) + STOP_PATIENCE;
+    if role == Role::Scale {
+        // It outlives its workers, also one that has to be killed.
+        patience += 2 * KILL_AFTER;
+    }
     // Cancel-safe: after the second signal nothing is waited for any more.
     tokio::select! {
         signal = signals.next() => {

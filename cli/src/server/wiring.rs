@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use millhand_api::{AdminState, ApiState, Backup, Drain, NamedLimiter, serve, serve_admin};
+use millhand_common::model::WorkerId;
 use millhand_common::ports::Embedder;
+use millhand_common::scale::Settings;
 use millhand_worker::cache::Cache;
 use millhand_worker::pipeline::AnswerDeps;
 use millhand_worker::routing::Routes;
@@ -14,6 +16,7 @@ use tokio::task::JoinSet;
 
 use super::parts::Parts;
 use super::pipelines::Pipelines;
+use super::scale::{Program, Supervisor};
 use super::stop::{Stop, Task};
 use super::{metrics, models};
 use crate::config::Config;
@@ -47,13 +50,29 @@ impl Server {
     }
 
     /// Works on jobs.
-    pub(super) fn start_worker(&self, tasks: &mut JoinSet<Task>) -> anyhow::Result<()> {
-        let (worker, pull) = (self.worker()?, self.stop.pull.clone());
+    pub(super) fn start_worker(&self, tasks: &mut JoinSet<Task>, id: Option<WorkerId>) -> anyhow::Result<()> {
+        let (mut worker, pull) = (self.worker()?, self.stop.pull.clone());
+        if let Some(id) = id {
+            worker = worker.with_id(id);
+        }
         tasks.spawn(async move {
             worker.run(pull).await;
             Task::Worker
         });
         Ok(())
+    }
+
+    /// Runs processes that work on jobs.
+    pub(super) fn start_supervisor(&self, tasks: &mut JoinSet<Task>, settings: Settings, program: Program) {
+        let limiter_of = |name: &str| self.limiters.iter().find(|limiter| limiter.name == name);
+        let pools = self.config.pools().filter(|(_, model)| model.base_url.is_some());
+        let pools = pools.map(|(name, _)| limiter_of(name).map(|of| Arc::clone(&of.limiter))).collect();
+        let supervisor = Supervisor { store: self.parts.store.clone(), pools, settings, program };
+        let pull = self.stop.pull.clone();
+        tasks.spawn(async move {
+            supervisor.run(pull).await;
+            Task::Worker
+        });
     }
 
     /// What every process does besides: operators' address, sweeping, metrics.
