@@ -83,7 +83,8 @@ fn pids(scale: &Server) -> Vec<Pid> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn workers_follow_a_burst_up_and_down_a_killed_one_is_replaced_and_nothing_is_lost() {
     let site = Site::start(Duration::from_secs(1)).await;
-    let (api, scale) = futures::join!(site.launch("api").start(), site.scale(["1", "4", "2"]));
+    let api = site.launch("api").start().await;
+    let scale = site.scale(["1", "4", "2"]).await;
     has_workers(&scale, 1).await;
     let jobs = submit(&api.client, 60).await;
     has_workers(&scale, 4).await;
@@ -115,7 +116,8 @@ async fn workers_follow_a_burst_up_and_down_a_killed_one_is_replaced_and_nothing
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_supervisor_that_dies_leaves_no_worker_behind_and_breaks_no_attempt() {
     let site = Site::start(Duration::from_secs(2)).await;
-    let (api, scale) = futures::join!(site.launch("api").start(), site.scale(["2", "2", "2"]));
+    let api = site.launch("api").start().await;
+    let scale = site.scale(["2", "2", "2"]).await;
     has_workers(&scale, 2).await;
     let jobs = submit(&api.client, 8).await;
     wait_for("both workers to be full", async || {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use millhand_common::adapters::redis::RedisStore;
 use millhand_common::conformance::store::{
     Subject, accept, cancel, chat, claim, close, completed, conversations, dead_letters, fairness, lease,
-    log, new_tenant, read, spending, time,
+    load, log, new_tenant, read, spending, time,
 };
 use millhand_common::model::{Lane, WorkerId};
 use millhand_common::ports::{Claim, JobStore};
