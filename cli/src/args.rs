@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use millhand_common::model::{
@@ -35,6 +36,8 @@ pub(crate) enum Command {
     Worker(WorkerArgs),
     /// Run workers on this machine, as many as there is use for
     Scale(ScaleArgs),
+    /// Tell KEDA how many workers there should be
+    Scaler(ScalerArgs),
     /// Add files and folders to a collection, and wait until they can be asked
     Ingest(IngestArgs),
     /// Find passages
@@ -126,6 +129,37 @@ pub(crate) struct ScaleArgs {
     /// Jobs that one worker runs at a time [default: 64]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub(crate) slots: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ScalerArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    /// Address for KEDA (gRPC); port 0 = any
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9090")]
+    pub(crate) listen: SocketAddr,
+    /// Jobs that one worker runs at a time [default: 64]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) slots: Option<u32>,
+    /// From starting a worker until it takes jobs: what comes due within this time counts as waiting
+    #[arg(long, value_name = "TIME", default_value = "20s", value_parser = humantime::parse_duration)]
+    pub(crate) start_up: Duration,
+    /// Certificate to serve KEDA with, and those that signed it (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Its key (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Only who has a certificate that one of these signed may ask (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_client_ca: Option<PathBuf>,
+    /// Tell Kubernetes which pods of workers are busy, so that idle ones go first; needs a service account
+    /// that may patch pods
+    #[arg(long)]
+    pub(crate) pod_costs: bool,
+    /// Folder of the service account
+    #[arg(long, value_name = "DIR", hide = true, default_value = "/var/run/secrets/kubernetes.io/serviceaccount")]
+    pub(crate) service_account: PathBuf,
 }
 
 /// Which folder, for commands that open it.

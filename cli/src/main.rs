@@ -43,6 +43,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Api(args) => server::api(&args),
         Command::Worker(args) => server::worker(&args),
         Command::Scale(args) => server::scale(&args),
+        Command::Scaler(args) => server::scaler(&args),
         Command::Provider(args) => provider::run(*args),
         Command::Config(args) => {
             let ConfigCommand::Check { config, json } = args.command;
@@ -109,6 +110,7 @@ mod tests {
           api           Serve HTTP only, on a shared store and queue
           worker        Work on jobs only, from a shared store and queue
           scale         Run workers on this machine, as many as there is use for
+          scaler        Tell KEDA how many workers there should be
           ingest        Add files and folders to a collection, and wait until they can be asked
           search        Find passages
           ask           Ask a question; the answer is printed as it comes, then its sources

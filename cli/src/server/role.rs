@@ -15,6 +15,8 @@ pub(super) enum Role {
     Worker,
     /// Runs processes that work on jobs.
     Scale,
+    /// Tells KEDA how many workers there should be.
+    Scaler,
 }
 
 impl Role {
@@ -24,6 +26,7 @@ impl Role {
             Self::Api => "api",
             Self::Worker => "worker",
             Self::Scale => "scale",
+            Self::Scaler => "scaler",
         }
     }
 
@@ -43,7 +46,7 @@ impl Role {
     }
 
     /// Fills in what depends on the role, and refuses parts that cannot keep their promises in it: an
-    /// embedded one belongs to one process, but `api`, `worker` and `scale` are never alone.
+    /// embedded one belongs to one process, but only `up` can be alone.
     pub(super) fn fit(self, config: &mut Config) -> anyhow::Result<()> {
         if self == Self::Up {
             config.index.kind.get_or_insert(IndexKind::Embedded);
@@ -91,7 +94,7 @@ mod tests {
 
     #[test]
     fn an_embedded_part_is_refused_where_processes_share_it() {
-        for role in [Role::Api, Role::Worker, Role::Scale] {
+        for role in [Role::Api, Role::Worker, Role::Scale, Role::Scaler] {
             assert_eq!(refused(role, |_| {}), None);
             let store = refused(role, |config| config.store.kind = StoreKind::Embedded).unwrap();
             assert!(store.contains("store.kind"), "{store}");

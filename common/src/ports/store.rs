@@ -261,6 +261,9 @@ pub struct WorkerInfo {
     /// It answers from documents that no other worker has.
     #[serde(default)]
     pub own_index: bool,
+    /// The name of its machine, which is its pod's on Kubernetes; empty when it did not say.
+    #[serde(default)]
+    pub host: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -19,6 +19,7 @@ pub(super) async fn say_present(
     shutdown: CancellationToken,
     stopped: CancellationToken,
 ) {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     loop {
         let info = WorkerInfo {
             id: shared.id,
@@ -26,6 +27,7 @@ pub(super) async fn say_present(
             running: shared.running_count.load(Ordering::Relaxed),
             draining: shutdown.is_cancelled(),
             own_index: config.own_index,
+            host: host.clone(),
         };
         if let Err(err) = shared.store.present(&info).await {
             tracing::warn!(error = %err, "cannot say that this worker lives");
