@@ -158,7 +158,12 @@ pub(crate) struct ScalerArgs {
     #[arg(long)]
     pub(crate) pod_costs: bool,
     /// Folder of the service account
-    #[arg(long, value_name = "DIR", hide = true, default_value = "/var/run/secrets/kubernetes.io/serviceaccount")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        hide = true,
+        default_value = "/var/run/secrets/kubernetes.io/serviceaccount"
+    )]
     pub(crate) service_account: PathBuf,
 }
 

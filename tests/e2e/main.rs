@@ -30,6 +30,7 @@ mod react;
 mod retries;
 mod routing;
 mod scale;
+mod scaler;
 mod secrets;
 mod shutdown;
 mod streams;

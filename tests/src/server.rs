@@ -91,6 +91,11 @@ impl Launch {
         self.env("MILLHAND_CRASH", format!("{point}@{hit}"))
     }
 
+    fn listens(&self) -> bool {
+        !matches!(self.role, "worker" | "scale")
+    }
+
+    /// Whether it speaks HTTP where it listens.
     fn serves(&self) -> bool {
         matches!(self.role, "up" | "api")
     }
@@ -99,7 +104,7 @@ impl Launch {
         let mut command = Command::new(binary());
         command
             .args([self.role, "--admin", ANY])
-            .args(self.serves().then_some(["--listen", &self.listen]).into_iter().flatten())
+            .args(self.listens().then_some(["--listen", &self.listen]).into_iter().flatten())
             .args(self.data.iter().flat_map(|data| [Path::new("--data"), data]))
             .args(&self.args)
             // Nothing of the machine's own configuration reaches the test.

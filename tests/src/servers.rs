@@ -10,6 +10,7 @@ mod queue;
 mod rabbitmq;
 mod redis;
 
+pub use certificates::certify;
 pub use kafka::Kafka;
 pub use nginx::Nginx;
 pub use postgres::Postgres;

@@ -46,8 +46,14 @@ mod tests {
 
     #[test]
     fn an_index_of_one_process_beside_other_workers_is_refused_from_either_side() {
-        let other =
-            |own_index| WorkerInfo { id: WorkerId::new(), slots: 1, running: 0, draining: false, own_index, host: String::new() };
+        let other = |own_index| WorkerInfo {
+            id: WorkerId::new(),
+            slots: 1,
+            running: 0,
+            draining: false,
+            own_index,
+            host: String::new(),
+        };
         assert_eq!(refusal(true, &[]), None);
         assert_eq!(refusal(false, &[other(false), other(false)]), None);
         assert!(refusal(true, &[other(false)]).unwrap().contains("index.kind"));

@@ -44,13 +44,16 @@ impl Banner<'_> {
         if self.role.works() {
             line("Answers", answers(self.config));
         }
-        if self.role != Role::Scale {
+        if !matches!(self.role, Role::Scale | Role::Scaler) {
             line("Search", search(self.config));
         }
-        let workers = self.workers.map(|(min, max)| {
-            format!("{min} to {max} workers of {} jobs at a time", self.config.worker.slots)
-        });
-        let slots = self.role.works().then(|| format!("{} jobs at a time", self.config.worker.slots));
+        let slots = self.config.worker.slots;
+        let workers = self.workers.map(|(min, max)| format!("{min} to {max} workers of {slots} jobs at a time"));
+        let slots = match self.role {
+            Role::Api | Role::Scale => None,
+            Role::Up | Role::Worker => Some(format!("{slots} jobs at a time")),
+            Role::Scaler => Some(format!("workers of {slots} jobs at a time")),
+        };
         let connections = self.api.map(|_| format!("{} connections", self.connections));
         line("Limits", workers.into_iter().chain(slots).chain(connections).collect::<Vec<_>>().join(", "));
         text

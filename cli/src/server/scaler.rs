@@ -92,14 +92,8 @@ async fn run(args: &ScalerArgs, config: Config) -> anyhow::Result<ExitCode> {
     }
 
     tracing::info!(role = Role::Scaler.name(), %listen, %admin, slots = settings.slots, "ready");
-    let banner = Banner {
-        role: Role::Scaler,
-        api: None,
-        admin,
-        data: None,
-        connections: 0,
-        config: &server.config,
-    };
+    let banner =
+        Banner { role: Role::Scaler, api: None, admin, data: None, connections: 0, config: &server.config };
     // Whoever started us without a reader for this still wants the server.
     let _unread = print(&format!("{}  {:<8} {listen} (gRPC)\n", banner.render(), "KEDA"));
 

@@ -81,7 +81,14 @@ async fn a_store_whose_jobs_have_gone_holds_nothing_of_them() {
     let store = RedisStore::open(&server.url(), options).await.unwrap();
     let on = subject(Arc::clone(&store), clock.clone());
     let worker = WorkerId::new();
-    let info = WorkerInfo { id: worker, slots: 1, running: 0, draining: false, own_index: false, host: String::new() };
+    let info = WorkerInfo {
+        id: worker,
+        slots: 1,
+        running: 0,
+        draining: false,
+        own_index: false,
+        host: String::new(),
+    };
     for round in 0..24 {
         store.present(&info).await.unwrap();
         let tenant = new_tenant();

@@ -6,7 +6,11 @@ use std::process::Command;
 
 /// An authority, and a certificate for loopback that it signed: `authority.pem`, `node.pem` and
 /// `node.key` in `folder`.
-pub(super) fn certify(folder: &Path) {
+///
+/// # Panics
+///
+/// When openssl is not installed.
+pub fn certify(folder: &Path) {
     let openssl = |args: &str| {
         let done = Command::new("openssl").args(args.split(' ')).current_dir(folder).output();
         let done = done.unwrap_or_else(|err| panic!("cannot run openssl: {err}; ./tests/run installs it"));

@@ -45,7 +45,8 @@ impl Pods {
     /// As a service account sees them, whose folder this is. Fails outside of Kubernetes.
     pub(super) fn of_this_cluster(account: &Path) -> anyhow::Result<Self> {
         let address = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let (Some(host), Some(port)) = (address("KUBERNETES_SERVICE_HOST"), address("KUBERNETES_SERVICE_PORT"))
+        let (Some(host), Some(port)) =
+            (address("KUBERNETES_SERVICE_HOST"), address("KUBERNETES_SERVICE_PORT"))
         else {
             bail!("--pod-costs is for pods: KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set");
         };

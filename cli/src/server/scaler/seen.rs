@@ -54,10 +54,13 @@ pub(super) async fn watch(
             _ if is_away => {}
             failed => {
                 is_away = true;
-                let error = failed.map_or_else(|late| late.to_string(), |answer| match answer {
-                    Ok(_) => String::new(),
-                    Err(err) => err.to_string(),
-                });
+                let error = failed.map_or_else(
+                    |late| late.to_string(),
+                    |answer| match answer {
+                        Ok(_) => String::new(),
+                        Err(err) => err.to_string(),
+                    },
+                );
                 tracing::warn!(error, "cannot look at the work: KEDA is told so when this goes on");
             }
         }

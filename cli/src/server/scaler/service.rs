@@ -3,6 +3,7 @@
 use std::pin::Pin;
 
 use futures::stream::{self, BoxStream, Stream, StreamExt};
+use millhand_common::scale::Decision;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -76,15 +77,20 @@ struct Answers {
     shutdown: CancellationToken,
 }
 
+/// Whether there is anything to do now, or soon. How long nothing may be done before the last worker goes is
+/// KEDA's business (`cooldownPeriod`).
+fn is_active(decision: &Decision) -> bool {
+    decision.needed > 0
+}
+
 type Answered<T> = Result<Response<T>, Status>;
 type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 impl Answers {
-    /// Workers there should be. KEDA leaves everything as it is, or falls back, when it hears an error.
-    fn workers(&self) -> Result<u32, Status> {
+    /// The last decision. KEDA leaves everything as it is, or falls back, when it hears an error.
+    fn decision(&self) -> Result<Decision, Status> {
         let seen = self.seen.borrow();
-        let decision = fresh(&seen).ok_or_else(|| Status::unavailable("the store cannot be asked"))?;
-        Ok(decision.workers)
+        fresh(&seen).cloned().ok_or_else(|| Status::unavailable("the store cannot be asked"))
     }
 
     fn spec(&self) -> GetMetricSpecResponse {
@@ -107,7 +113,7 @@ impl Answers {
 #[tonic::async_trait]
 impl ExternalScaler for Answers {
     async fn is_active(&self, _: Request<ScaledObjectRef>) -> Answered<IsActiveResponse> {
-        Ok(Response::new(IsActiveResponse { result: self.workers()? > 0 }))
+        Ok(Response::new(IsActiveResponse { result: is_active(&self.decision()?) }))
     }
 
     type StreamIsActiveStream = Streamed<IsActiveResponse>;
@@ -116,7 +122,7 @@ impl ExternalScaler for Answers {
     async fn stream_is_active(&self, _: Request<ScaledObjectRef>) -> Answered<Self::StreamIsActiveStream> {
         let changes = stream::unfold((self.seen.clone(), None), |(mut seen, said)| async move {
             loop {
-                let active = fresh(&seen.borrow_and_update()).map(|decision| decision.workers > 0);
+                let active = fresh(&seen.borrow_and_update()).map(is_active);
                 if let Some(result) = active
                     && active != said
                 {
@@ -138,7 +144,7 @@ impl ExternalScaler for Answers {
             return Err(Status::not_found(format!("there is no metric {asked}, only {METRIC}")));
         }
         // Whole workers: the decision has its margins already, and half a worker would be rounded up.
-        let slots = u64::from(self.workers()?) * u64::from(self.slots);
+        let slots = u64::from(self.decision()?.workers) * u64::from(self.slots);
         let value = MetricValue {
             metric_name: METRIC.to_owned(),
             metric_value: i64::try_from(slots).unwrap_or(i64::MAX),

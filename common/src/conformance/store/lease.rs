@@ -153,7 +153,14 @@ pub async fn the_old_owner_cannot_write_a_byte(subject: &Subject) {
 }
 
 async fn present(subject: &Subject, worker: WorkerId) {
-    let info = WorkerInfo { id: worker, slots: 4, running: 1, draining: false, own_index: false, host: String::new() };
+    let info = WorkerInfo {
+        id: worker,
+        slots: 4,
+        running: 1,
+        draining: false,
+        own_index: false,
+        host: String::new(),
+    };
     subject.jobs.present(&info).await.expect("present");
 }
 

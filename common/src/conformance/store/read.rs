@@ -78,7 +78,14 @@ pub async fn a_deleted_job_is_gone_and_an_open_one_is_not_deleted(subject: &Subj
 }
 
 pub async fn workers_that_live_are_listed(subject: &Subject) {
-    let info = WorkerInfo { id: WorkerId::new(), slots: 8, running: 3, draining: true, own_index: true, host: "mill-7".to_owned() };
+    let info = WorkerInfo {
+        id: WorkerId::new(),
+        slots: 8,
+        running: 3,
+        draining: true,
+        own_index: true,
+        host: "mill-7".to_owned(),
+    };
     subject.jobs.present(&info).await.expect("present");
     let workers = subject.jobs.workers().await.expect("workers");
     assert!(workers.contains(&info), "{workers:?}");
