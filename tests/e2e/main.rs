@@ -19,6 +19,7 @@ mod full_disk;
 mod grounded;
 mod history;
 mod ingress_is_stateless;
+mod kubernetes;
 mod limits;
 mod meaning;
 mod mixes;

@@ -108,7 +108,11 @@ async fn keda_hears_of_work_that_no_worker_takes_and_how_much_it_is() {
     })
     .await;
     assert_eq!(keda.ask(&format!("GetMetrics {METRIC}")), json!({"error": "UNAVAILABLE"}));
-    assert_eq!(keda.ask("Health externalscaler.ExternalScaler")["status"], "NOT_SERVING");
+    wait_for("its health to say so", || {
+        let status = keda.ask("Health externalscaler.ExternalScaler")["status"].clone();
+        async move { (status == "NOT_SERVING").then_some(()) }
+    })
+    .await;
     mill.redis.restart().await;
     wait_for("it to be asked again", || {
         let answer = keda.ask("IsActive");
@@ -164,7 +168,7 @@ async fn kubernetes_hears_which_pods_are_busy() {
     let port = kubernetes.said()["port"].to_string();
 
     let (api, _worker) = (mill.launch("api").start().await, mill.launch("worker").start().await);
-    let job = api.client.submit(chat("slow tokens=5 stall=3600")).await;
+    let job = api.client.submit(chat("slow tokens=100 gap=1000")).await;
     api.client.reaches(&job, "in_progress").await;
     let operator = api.operator();
     let workers = wait_for("the worker to say so", || async {
