@@ -58,3 +58,10 @@ chaos *ARGS:
 # The scaler beside others in virtual time; writes docs/scaling.md and its pictures anew.
 simulate:
     UPDATE_DOCS=1 cargo test --locked -p millhand-common --features testing --test scale the_page
+
+# A scripted day with all that happens on one, from an older binary to this one (under ten minutes): its page is printed.
+day *ARGS:
+    ./tests/run --install
+    ./tests/older
+    cargo build --release --locked -p millhand -p millhand-tests
+    ./target/release/day {{ARGS}}

@@ -27,6 +27,7 @@ pub fn binary() -> PathBuf {
 /// How to start a server.
 #[derive(Clone)]
 pub struct Launch {
+    binary: PathBuf,
     role: &'static str,
     /// Of `up` only: the others keep nothing.
     data: Option<PathBuf>,
@@ -49,7 +50,14 @@ impl Launch {
     /// A process that only serves clients, or only works: `api`, `worker`.
     #[must_use]
     pub fn shared(role: &'static str) -> Self {
-        Self { role, data: None, listen: ANY.to_owned(), args: Vec::new(), env: Vec::new() }
+        Self { binary: binary(), role, data: None, listen: ANY.to_owned(), args: Vec::new(), env: Vec::new() }
+    }
+
+    /// Another build of the product.
+    #[must_use]
+    pub fn of(mut self, binary: &Path) -> Self {
+        binary.clone_into(&mut self.binary);
+        self
     }
 
     /// As a newcomer starts it.
@@ -101,7 +109,7 @@ impl Launch {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = Command::new(&self.binary);
         command
             .args([self.role, "--admin", ANY])
             .args(self.listens().then_some(["--listen", &self.listen]).into_iter().flatten())
