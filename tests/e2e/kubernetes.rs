@@ -161,6 +161,12 @@ fn every_name_means_something_that_is_there() {
         let worker = one(objects, "Deployment", "millhand-worker");
         assert!(worker["spec"]["replicas"].is_null(), "applying it again would undo what KEDA did");
         for trigger in list(&scaled.0["spec"]["triggers"]) {
+            if let Some(address) = trigger["metadata"]["scalerAddress"].as_str() {
+                let service = one(objects, "Service", "millhand-scaler");
+                let namespace = service["metadata"]["namespace"].as_str().unwrap();
+                let port = &service["spec"]["ports"][0]["port"];
+                assert_eq!(address, format!("millhand-scaler.{namespace}.svc:{port}"));
+            }
             if trigger["authenticationRef"].is_object() {
                 there("TriggerAuthentication", &trigger["authenticationRef"]["name"]);
             }

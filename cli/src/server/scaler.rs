@@ -22,12 +22,13 @@ use tokio::time::timeout;
 
 use super::addresses::NO_KEYS;
 use super::banner::Banner;
+use super::observe::Observer;
 use super::parts::Parts;
 use super::role::Role;
 use super::signals::Signals;
 use super::stop::Stop;
 use super::wiring::Server;
-use super::{addresses, metrics, start_logs};
+use super::{addresses, metrics, models, start_logs};
 use crate::args::ScalerArgs;
 use crate::config::{self, Config, IndexKind};
 use crate::terminal::print;
@@ -63,6 +64,7 @@ async fn run(args: &ScalerArgs, config: Config) -> anyhow::Result<ExitCode> {
     addresses::check("--listen", args.listen, insecure || tls.is_some(), NO_TLS)?;
     let pods = if args.pod_costs { Some(pods::Pods::of_this_cluster(&args.service_account)?) } else { None };
     let parts = Parts::open(None, &config, None).await?;
+    let limiters = models::limiters(&config).await?;
     let open = insecure || !parts.keys.keys().await.context("cannot read the keys")?.is_empty();
     addresses::check("--admin", config.admin.listen, open, NO_KEYS)?;
     let listener = addresses::bind("--listen", args.listen).await?;
@@ -76,6 +78,7 @@ async fn run(args: &ScalerArgs, config: Config) -> anyhow::Result<ExitCode> {
         config,
         parts,
         embedder: None,
+        limiters,
         routes: Arc::new(Routes::default()),
         cache: None,
         insecure,
@@ -84,8 +87,10 @@ async fn run(args: &ScalerArgs, config: Config) -> anyhow::Result<ExitCode> {
     };
     let mut tasks = JoinSet::new();
     server.start_rest(&mut tasks, admin_listener, recorder);
+    let pools = server.config.pools().count();
+    let observer = Observer { store: store.clone(), limiters: server.limiters.clone(), pools };
     let (see, seen) = watch::channel(None);
-    tasks.spawn(seen::watch(store.clone(), settings.clone(), see, rest.clone()));
+    tasks.spawn(seen::watch(observer, settings.clone(), see, rest.clone()));
     tasks.spawn(service::serve(listener, tls, settings.slots, seen, rest.clone()));
     if let Some(pods) = pods {
         tasks.spawn(pods.keep_told(store, rest));

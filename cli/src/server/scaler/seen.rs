@@ -1,14 +1,13 @@
 //! Looks at the work again and again, and decides.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use millhand_common::ports::JobStore;
-use millhand_common::scale::{Decision, Scaler, Settings};
+use millhand_common::ports::StoreError;
+use millhand_common::scale::{Decision, Observed, Scaler, Settings};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::super::observe::observe;
+use super::super::observe::Observer;
 use super::super::stop::Task;
 
 /// Between two looks: a job that finds no worker is noticed within this time.
@@ -30,7 +29,7 @@ pub(super) fn fresh(seen: &Seen) -> Option<&Decision> {
 
 /// Decides until `shutdown`; a store that is away leaves the last decision, which grows old.
 pub(super) async fn watch(
-    store: Arc<dyn JobStore>,
+    observer: Observer,
     settings: Settings,
     see: watch::Sender<Seen>,
     shutdown: CancellationToken,
@@ -38,7 +37,7 @@ pub(super) async fn watch(
     let (mut scaler, started) = (Scaler::new(settings), Instant::now());
     let mut is_away = false;
     loop {
-        let look = tokio::time::timeout(PATIENCE, observe(&*store, scaler.settings()));
+        let look = tokio::time::timeout(PATIENCE, look(&observer, scaler.settings().start_up));
         // Cancel-safe: a look reads only.
         let looked = tokio::select! {
             () = shutdown.cancelled() => return Task::Rest("watching"),
@@ -70,6 +69,11 @@ pub(super) async fn watch(
             () = tokio::time::sleep(EVERY) => {}
         }
     }
+}
+
+async fn look(observer: &Observer, soon: Duration) -> Result<Observed, StoreError> {
+    let workers = observer.present().await?;
+    observer.observe(workers, soon).await
 }
 
 fn tell(before: &Seen, now: &Decision, was_away: bool) {

@@ -97,6 +97,7 @@ impl Report {
         ensure!(self.lost == 0, "{} jobs were lost:\n{}", self.lost, self.broken.join("\n"));
         ensure!(self.doubled == 0, "{} jobs exist that nobody asked for", self.doubled);
         ensure!(self.bought_again == 0, "{} journaled steps were bought again", self.bought_again);
+        ensure!(self.unjournaled == 0, "{} answers have no journal", self.unjournaled);
         ensure!(
             self.completed == self.accepted,
             "only {} of {} were answered",
