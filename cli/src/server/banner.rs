@@ -48,7 +48,8 @@ impl Banner<'_> {
             line("Search", search(self.config));
         }
         let slots = self.config.worker.slots;
-        let workers = self.workers.map(|(min, max)| format!("{min} to {max} workers of {slots} jobs at a time"));
+        let workers =
+            self.workers.map(|(min, max)| format!("{min} to {max} workers of {slots} jobs at a time"));
         let slots = match self.role {
             Role::Api | Role::Scale => None,
             Role::Up | Role::Worker => Some(format!("{slots} jobs at a time")),

@@ -8,18 +8,17 @@ mod backoff;
 mod child;
 mod fleet;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::future::join_all;
 use metrics::{counter, gauge};
 use millhand_common::model::Timestamp;
-use millhand_common::ports::{JobStore, Quota, RateLimiter, StoreError};
+use millhand_common::ports::StoreError;
 use millhand_common::scale::{Decision, Observed, Scaler, Settings};
 use millhand_common::telemetry;
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
+use super::observe::Observer;
 use crate::terminal::print;
 pub(super) use child::Program;
 use fleet::Fleet;
@@ -31,9 +30,7 @@ const LOOK_EVERY_AT_ZERO: Duration = Duration::from_millis(100);
 
 /// What decides, and what it is told.
 pub(super) struct Supervisor {
-    pub(super) store: Arc<dyn JobStore>,
-    /// The quota of each model that there is; `None` where it has none.
-    pub(super) pools: Vec<Option<Arc<dyn RateLimiter>>>,
+    pub(super) observer: Observer,
     pub(super) settings: Settings,
     pub(super) program: Program,
 }
@@ -41,7 +38,7 @@ pub(super) struct Supervisor {
 impl Supervisor {
     /// Until `stop`; then all workers drain, and it returns when they are gone.
     pub(super) async fn run(self, stop: CancellationToken) {
-        let Self { store, pools, settings, program } = self;
+        let Self { observer, settings, program } = self;
         let mut fleet = Fleet::new(program);
         let (began, start_up) = (Instant::now(), settings.start_up);
         let mut scaler = Scaler::new(settings);
@@ -58,7 +55,7 @@ impl Supervisor {
             if Instant::now() < look_at {
                 continue;
             }
-            match look(&*store, &pools, &mut fleet, start_up).await {
+            match look(&observer, &mut fleet, start_up).await {
                 Ok(observed) => {
                     away = false;
                     let before = observed.workers;
@@ -80,22 +77,9 @@ impl Supervisor {
     }
 }
 
-async fn look(
-    store: &dyn JobStore,
-    pools: &[Option<Arc<dyn RateLimiter>>],
-    fleet: &mut Fleet,
-    start_up: Duration,
-) -> Result<Observed, StoreError> {
-    let quotas = join_all(pools.iter().map(quota));
-    let (lanes, workers, quotas) = tokio::join!(store.depth(start_up), store.workers(), quotas);
-    fleet.saw(&workers?);
-    let workers = u32::try_from(fleet.len()).unwrap_or(u32::MAX);
-    Ok(Observed::of(workers, &lanes?, Quota::together(&quotas)))
-}
-
-/// `None` where nothing limits, or nobody says so.
-async fn quota(pool: &Option<Arc<dyn RateLimiter>>) -> Option<Quota> {
-    pool.as_ref()?.quota().await.ok().flatten()
+async fn look(observer: &Observer, fleet: &mut Fleet, start_up: Duration) -> Result<Observed, StoreError> {
+    fleet.saw(&observer.workers().await?);
+    observer.observe(u32::try_from(fleet.len()).unwrap_or(u32::MAX), start_up).await
 }
 
 /// Says what was decided, and once why it stays so while something keeps it from what it wanted.

@@ -22,7 +22,6 @@ use tokio::time::timeout;
 
 use super::addresses::NO_KEYS;
 use super::banner::Banner;
-use super::observe::Observer;
 use super::parts::Parts;
 use super::role::Role;
 use super::signals::Signals;
@@ -87,18 +86,23 @@ async fn run(args: &ScalerArgs, config: Config) -> anyhow::Result<ExitCode> {
     };
     let mut tasks = JoinSet::new();
     server.start_rest(&mut tasks, admin_listener, recorder);
-    let pools = server.config.pools().count();
-    let observer = Observer { store: store.clone(), limiters: server.limiters.clone(), pools };
     let (see, seen) = watch::channel(None);
-    tasks.spawn(seen::watch(observer, settings.clone(), see, rest.clone()));
+    tasks.spawn(seen::watch(server.observer(), settings.clone(), see, rest.clone()));
     tasks.spawn(service::serve(listener, tls, settings.slots, seen, rest.clone()));
     if let Some(pods) = pods {
         tasks.spawn(pods.keep_told(store, rest));
     }
 
     tracing::info!(role = Role::Scaler.name(), %listen, %admin, slots = settings.slots, "ready");
-    let banner =
-        Banner { role: Role::Scaler, api: None, admin, data: None, connections: 0, config: &server.config };
+    let banner = Banner {
+        role: Role::Scaler,
+        api: None,
+        admin,
+        data: None,
+        connections: 0,
+        config: &server.config,
+        workers: None,
+    };
     // Whoever started us without a reader for this still wants the server.
     let _unread = print(&format!("{}  {:<8} {listen} (gRPC)\n", banner.render(), "KEDA"));
 

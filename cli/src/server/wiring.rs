@@ -14,6 +14,7 @@ use millhand_worker::{Worker, housekeeping};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
+use super::observe::Observer;
 use super::parts::Parts;
 use super::pipelines::Pipelines;
 use super::scale::{Program, Supervisor};
@@ -64,15 +65,20 @@ impl Server {
 
     /// Runs processes that work on jobs.
     pub(super) fn start_supervisor(&self, tasks: &mut JoinSet<Task>, settings: Settings, program: Program) {
-        let limiter_of = |name: &str| self.limiters.iter().find(|limiter| limiter.name == name);
-        let pools = self.config.pools().filter(|(_, model)| model.base_url.is_some());
-        let pools = pools.map(|(name, _)| limiter_of(name).map(|of| Arc::clone(&of.limiter))).collect();
-        let supervisor = Supervisor { store: self.parts.store.clone(), pools, settings, program };
+        let supervisor = Supervisor { observer: self.observer(), settings, program };
         let pull = self.stop.pull.clone();
         tasks.spawn(async move {
             supervisor.run(pull).await;
             Task::Worker
         });
+    }
+
+    /// What a decision about workers rests on.
+    pub(super) fn observer(&self) -> Observer {
+        let limiter_of = |name: &str| self.limiters.iter().find(|limiter| limiter.name == name);
+        let pools = self.config.pools().filter(|(_, model)| model.base_url.is_some());
+        let pools = pools.map(|(name, _)| limiter_of(name).map(|of| Arc::clone(&of.limiter))).collect();
+        Observer { store: self.parts.store.clone(), pools }
     }
 
     /// What every process does besides: operators' address, sweeping, metrics.

@@ -72,8 +72,9 @@ pub(super) async fn watch(
 }
 
 async fn look(observer: &Observer, soon: Duration) -> Result<Observed, StoreError> {
-    let workers = observer.present().await?;
-    observer.observe(workers, soon).await
+    // Those that are about to be up are not seen; their jobs still wait, so they are counted for.
+    let takes_jobs = observer.workers().await?.iter().filter(|worker| !worker.draining).count();
+    observer.observe(u32::try_from(takes_jobs).unwrap_or(u32::MAX), soon).await
 }
 
 fn tell(before: &Seen, now: &Decision, was_away: bool) {
