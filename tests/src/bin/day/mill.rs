@@ -75,12 +75,11 @@ impl Mill {
     /// Kills one of the supervisor's workers, as a power cut would.
     pub(crate) fn kill_a_worker(&self) -> anyhow::Result<()> {
         let supervisor = self.supervisor.as_ref().context("it runs")?.pid();
-        let children = std::fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children"))?;
         let threads = std::fs::read_dir(format!("/proc/{supervisor}/task"))?;
         // A child is told under the thread that started it.
         let of_threads =
             threads.filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("children")).ok());
-        let all = of_threads.collect::<String>() + &children;
+        let all = of_threads.collect::<String>();
         let victim = all.split_whitespace().next().context("the supervisor has no worker")?;
         let victim = Pid::from_raw(victim.parse()?).context("a process id")?;
         Ok(kill_process(victim, Signal::KILL)?)
