@@ -22,6 +22,10 @@ up broker="rabbitmq" *ARGS:
     COMPOSE_PROFILES={{broker}} docker compose -f compose/millhand.yaml up --build --detach --wait {{ARGS}}
     COMPOSE_PROFILES={{broker}} docker compose -f compose/millhand.yaml run --rm --no-deps sample
 
+# Prometheus, Alertmanager and Grafana beside it, at http://127.0.0.1:3000: `just watch kafka`.
+watch broker="rabbitmq":
+    COMPOSE_PROFILES={{broker}} docker compose -f compose/millhand.yaml --profile {{broker}} --profile watch up --detach --wait prometheus alertmanager grafana
+
 # Stops it, whichever broker it has; `just down --volumes` drops what it kept.
 down *ARGS:
     COMPOSE_PROFILES=kafka docker compose -f compose/millhand.yaml --profile '*' down {{ARGS}}

@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use millhand_common::model::{JobId, Timestamp};
+use millhand_common::model::{JobId, Lane, Timestamp};
 use millhand_common::ports::{DeadLetter, LaneDepth, Replayed, WorkerInfo};
 use millhand_common::telemetry;
 use serde::{Deserialize, Serialize};
@@ -33,13 +33,30 @@ fn dead_letter_not_found() -> ApiError {
     ApiError::not_found("dead_letter_not_found", "There is no such dead letter.")
 }
 
-/// All metrics, with queue depths as they are now.
+/// All metrics, with queues and workers as they are now.
 pub(crate) async fn metrics_text(State(admin): State<AdminState>) -> Response {
-    if let Ok(Ok(lanes)) = tokio::time::timeout(FACT_TIMEOUT, admin.store.depth(SOON)).await {
+    let hints = Lane::ALL.map(|lane| tokio::time::timeout(FACT_TIMEOUT, admin.broker.depth(lane)));
+    let (lanes, workers, hints) = tokio::join!(
+        tokio::time::timeout(FACT_TIMEOUT, admin.store.depth(SOON)),
+        tokio::time::timeout(FACT_TIMEOUT, admin.store.workers()),
+        futures::future::join_all(hints),
+    );
+    if let Ok(Ok(lanes)) = lanes {
         for LaneDepth { lane, ready, oldest_ready_ms, .. } in lanes {
             metrics::gauge!(telemetry::QUEUE_DEPTH, "lane" => lane.as_str()).set(as_gauge(ready));
             metrics::gauge!(telemetry::QUEUE_OLDEST_AGE, "lane" => lane.as_str())
                 .set(Duration::from_millis(oldest_ready_ms).as_secs_f64());
+        }
+    }
+    if let Ok(Ok(workers)) = workers {
+        for (state, draining) in [("working", false), ("draining", true)] {
+            let count = workers.iter().filter(|worker| worker.draining == draining).count();
+            metrics::gauge!(telemetry::WORKERS_LIVE, "state" => state).set(as_gauge(count as u64));
+        }
+    }
+    for (lane, counted) in Lane::ALL.into_iter().zip(hints) {
+        if let Ok(Ok(count)) = counted {
+            metrics::gauge!(telemetry::BROKER_HINTS, "lane" => lane.as_str()).set(as_gauge(count));
         }
     }
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");

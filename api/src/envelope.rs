@@ -8,8 +8,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use millhand_common::telemetry;
-use tracing::Instrument;
+use millhand_common::{telemetry, trace};
+use tracing::{Instrument, Span};
 use uuid::Uuid;
 
 use crate::error::ApiError;
@@ -35,8 +35,10 @@ pub(crate) async fn wrap(State(drain): State<Drain>, request: Request, next: Nex
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
     let span =
         tracing::info_span!("request", request.id = %id, http.request.method = method, http.route = route);
+    let traced = traced(method, &route, request.headers());
 
-    let answer = AssertUnwindSafe(run(request, next)).catch_unwind().instrument(span.clone()).await;
+    let answer = AssertUnwindSafe(run(request, next)).catch_unwind();
+    let answer = answer.instrument(traced.clone()).instrument(span.clone()).await;
     let mut response = answer.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
@@ -44,6 +46,10 @@ pub(crate) async fn wrap(State(drain): State<Drain>, request: Request, next: Nex
     });
 
     let status = response.status();
+    trace::note(&traced, "http.response.status_code", i64::from(status.as_u16()));
+    if status.is_server_error() {
+        trace::failed(&traced, status.as_str());
+    }
     let failed = status.is_client_error() || status.is_server_error();
     if failed && response.extensions().get::<Whole>().is_none() {
         response = span.in_scope(|| describe(response, &id));
@@ -58,6 +64,23 @@ pub(crate) async fn wrap(State(drain): State<Drain>, request: Request, next: Nex
         "status" => status.as_str().to_owned())
     .increment(1);
     response
+}
+
+/// The request's span in the trace of whoever sends it. What is asked all day long is not traced.
+fn traced(method: &'static str, route: &str, headers: &HeaderMap) -> Span {
+    if matches!(route, "/healthz" | "/readyz" | "/metrics") {
+        return Span::none();
+    }
+    let span = tracing::info_span!(
+        target: trace::TARGET,
+        "request",
+        otel.name = format!("{method} {route}"),
+        otel.kind = "server",
+        http.request.method = method,
+        http.route = route,
+    );
+    trace::adopt(&span, headers.get("traceparent").and_then(|value| value.to_str().ok()));
+    span
 }
 
 /// The id that whatever stands before us has given the request, so that both logs name it alike.

@@ -11,8 +11,10 @@ use futures::StreamExt;
 use futures::stream::{self, AbortHandle, SelectAll, Stream};
 use http::HeaderMap;
 use millhand_common::model::{JobId, Scope};
+use millhand_common::trace;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::access::{Access, protocols};
@@ -137,7 +139,10 @@ impl Session {
                     idempotency_key: idempotency_key.as_deref().map(checked_key).transpose()?,
                     traceparent: self.traceparent.clone(),
                 };
-                self.api.submit(caller, job).await.map(|submitted| Some(submitted.job.into()))
+                let span = tracing::info_span!(target: trace::TARGET, "submit", otel.kind = "server");
+                trace::adopt(&span, self.traceparent.as_deref());
+                let submitted = self.api.submit(caller, job).instrument(span).await;
+                submitted.map(|submitted| Some(submitted.job.into()))
             }
             Op::Subscribe { job_id, after } => {
                 self.subscribe(job(&job_id)?, after.unwrap_or(0)).await.map(|()| None)

@@ -22,7 +22,7 @@ pub(crate) use money::{BudgetsConfig, PriceConfig, TenantConfig};
 pub(crate) use report::{answers, jobs, report, search};
 pub(crate) use sections::{
     AgentConfig, BrokerConfig, BrokerKind, CacheConfig, IndexConfig, IndexKind, LimitsConfig, LimitsMode,
-    ModelConfig, RetentionConfig, SearchModelConfig, Secret, StoreConfig, StoreKind,
+    ModelConfig, RetentionConfig, SearchModelConfig, Secret, StoreConfig, StoreKind, TelemetryConfig,
 };
 
 /// Everything that can be configured.
@@ -51,6 +51,7 @@ pub(crate) struct Config {
     pub(crate) prices: BTreeMap<String, PriceConfig>,
     pub(crate) budgets: BudgetsConfig,
     pub(crate) tenants: BTreeMap<TenantId, TenantConfig>,
+    pub(crate) telemetry: TelemetryConfig,
 }
 
 impl Config {

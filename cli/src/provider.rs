@@ -72,7 +72,7 @@ pub(crate) fn run(args: ProviderArgs) -> anyhow::Result<ExitCode> {
     if let Err(reason) = args.settings.check() {
         anyhow::bail!(reason);
     }
-    start_logs();
+    start_logs(None);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.context("cannot start the runtime")?.block_on(serve(args))?;
     Ok(ExitCode::SUCCESS)

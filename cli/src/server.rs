@@ -18,6 +18,7 @@ mod serve;
 mod shared;
 mod signals;
 mod stop;
+mod traces;
 mod wiring;
 
 pub(crate) use parts::{DEFAULT_DATA, back_up};
@@ -29,19 +30,25 @@ pub(crate) use signals::Signals;
 
 use std::io;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, Layer, filter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
-/// JSON lines on standard error; `RUST_LOG` chooses.
-pub(crate) fn start_logs() {
+use millhand_common::trace;
+use traces::Traces;
+
+/// JSON lines on standard error; `RUST_LOG` chooses. Spans go to `traces`, where there is somebody to have
+/// them: no log line shows those.
+pub(crate) fn start_logs(traces: Option<&Traces>) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,tantivy=warn"));
     // It logs each error that it also returns, and at `trace` the password of RabbitMQ.
     let filter = filter.add_directive("lapin=off".parse().expect("a target and a level"));
-    tracing_subscriber::fmt()
+    let untraced = filter::filter_fn(|metadata| metadata.target() != trace::TARGET);
+    let lines = fmt::layer()
         .json()
         .flatten_event(true)
         .with_current_span(true)
         .with_span_list(false)
-        .with_env_filter(filter)
         .with_writer(io::stderr)
-        .init();
+        .with_filter(untraced)
+        .with_filter(filter);
+    tracing_subscriber::registry().with(lines).with(traces.map(Traces::layer)).init();
 }

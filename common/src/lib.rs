@@ -15,3 +15,4 @@ pub mod search;
 pub mod telemetry;
 pub mod text;
 pub mod tokens;
+pub mod trace;

@@ -2,14 +2,15 @@
 //!
 //! Labels come from closed sets, never from ids; logs and metrics never hold prompts, replies or keys.
 
-use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram};
+
+use crate::model::Status;
 
 macro_rules! signals {
     ($($kind:ident $name:ident = $text:literal, $unit:ident, $help:literal;)*) => {
         $(#[doc = $help] pub const $name: &str = $text;)*
 
-        /// Tells the recorder what each metric means.
-        pub fn describe() {
+        fn describe() {
             $($kind!($name, Unit::$unit, $help);)*
         }
     };
@@ -26,24 +27,26 @@ signals! {
     describe_histogram JOB_DURATION = "millhand_store_job_duration_seconds", Seconds, "From accept to the terminal state.";
     describe_histogram QUEUE_TIME = "millhand_store_queue_time_seconds", Seconds, "From accept to the first claim.";
     describe_histogram FIRST_TOKEN_TIME = "millhand_worker_first_token_time_seconds", Seconds, "From accept to the first text.";
-    describe_histogram JOB_ATTEMPTS = "millhand_store_job_attempts_count", Count, "Attempts a job took.";
+    describe_histogram JOB_ATTEMPTS = "millhand_store_job_attempts", Count, "Attempts a job took.";
     describe_counter FENCED_WRITES = "millhand_store_fenced_writes_total", Count, "Writes refused because their epoch was passed.";
     describe_counter TAKEOVERS = "millhand_store_takeovers_total", Count, "Claims of a job whose owner died or froze.";
     describe_counter REDELIVERIES = "millhand_worker_redeliveries_total", Count, "Hints the broker lent a second time.";
     describe_counter HINTS_HANDED_ON = "millhand_worker_hints_handed_on_total", Count, "Hints that a full worker moved to the due index for others.";
     describe_counter HINTS_SKIPPED = "millhand_broker_hints_skipped_total", Count, "Messages in the queue that are no hints, taken out and skipped.";
-    describe_counter SWEEPER_DUE = "millhand_store_sweeper_republications_total", Count, "Jobs made due by a sweep because their hint was lost.";
-    describe_gauge QUEUE_DEPTH = "millhand_store_queue_depth_count", Count, "Ready jobs as the store counts them. Label `lane`.";
+    describe_counter SWEEPER_DUE = "millhand_store_sweeper_republications_total", Count, "Jobs made due because nobody acted on their hint for so long that the broker may have lost it.";
+    describe_gauge WORKERS_LIVE = "millhand_store_live_workers", Count, "Workers that say they live. Label `state`: `working`, `draining`.";
+    describe_gauge BROKER_HINTS = "millhand_broker_hints", Count, "Hints as the broker counts them. Label `lane`.";
+    describe_gauge QUEUE_DEPTH = "millhand_store_queue_depth_jobs", Count, "Ready jobs as the store counts them. Label `lane`.";
     describe_gauge QUEUE_OLDEST_AGE = "millhand_store_queue_oldest_age_seconds", Seconds, "Age of the oldest ready job. Label `lane`.";
-    describe_gauge WORKER_RUNNING = "millhand_worker_running_count", Count, "Jobs running in this process.";
-    describe_gauge WORKER_SLOTS = "millhand_worker_slots_count", Count, "Jobs this process runs at a time.";
+    describe_gauge WORKER_RUNNING = "millhand_worker_running_jobs", Count, "Jobs running in this process.";
+    describe_gauge WORKER_SLOTS = "millhand_worker_slots", Count, "Jobs this process runs at a time.";
     describe_counter MODEL_CALLS = "millhand_worker_model_calls_total", Count, "Model calls sent. Labels `model`, `outcome`.";
     describe_counter MODEL_TOKENS = "millhand_worker_model_tokens_total", Count, "Tokens of calls that are over, as the provider counted them, else estimated. Labels `model`, `direction`.";
     describe_counter MODEL_COST = "millhand_worker_model_cost_nano_usd_total", Count, "Billionths of a dollar spent on model calls; what dead workers spent is in /v1/usage only. Label `model`.";
     describe_counter BUDGET_REFUSALS = "millhand_budget_refusals_total", Count, "Model calls that were not made, and jobs not accepted, for want of money. Label `reason`.";
     describe_counter MODEL_LIMITED = "millhand_worker_model_rate_limited_total", Count, "429 answers of the provider. Label `model`.";
-    describe_gauge MODEL_LIMIT = "millhand_worker_model_limit_count", Count, "A limit per minute as the provider last told it. Labels `model`, `dimension`.";
-    describe_gauge MODEL_REMAINING = "millhand_worker_model_remaining_count", Count, "What was left of a limit as the provider last told it. Labels `model`, `dimension`.";
+    describe_gauge MODEL_LIMIT = "millhand_worker_model_limit_units", Count, "A limit per minute as the provider last told it. Labels `model`, `dimension`.";
+    describe_gauge MODEL_REMAINING = "millhand_worker_model_remaining_units", Count, "What was left of a limit as the provider last told it. Labels `model`, `dimension`.";
     describe_gauge MODEL_BREAKER_STATE = "millhand_model_breaker_state", Count, "Whether this process leaves a pool alone: 0 no, 1 yes, 0.5 while one call finds out. Label `pool`.";
     describe_gauge MODEL_RETRY_BUDGET_LEFT = "millhand_model_retry_budget_left", Count, "Calls that may be made again in place, as of the last one. Label `pool`.";
     describe_counter MODEL_RETRIES = "millhand_model_retries_total", Count, "Calls made again in place. Label `pool`.";
@@ -63,9 +66,39 @@ signals! {
     describe_counter SCALE_DECISIONS = "millhand_scale_decisions_total", Count, "Decisions that changed the number of workers. Label `reason`.";
     describe_counter SCALE_STARTS = "millhand_scale_starts_total", Count, "Workers started.";
     describe_counter SCALE_CRASHES = "millhand_scale_crashes_total", Count, "Workers that crashed or could not be started.";
+    describe_histogram CLIENT_TOKENS = "gen_ai_client_token_usage", Count, "Tokens of one model call (gen_ai.client.token.usage).";
+    describe_histogram CLIENT_DURATION = "gen_ai_client_operation_duration_seconds", Seconds, "One model call, from sending it to its end (gen_ai.client.operation.duration).";
+    describe_histogram CLIENT_FIRST_CHUNK = "gen_ai_client_operation_time_to_first_chunk_seconds", Seconds, "From sending a model call to its first text (gen_ai.client.operation.time_to_first_chunk).";
     describe_counter DOCUMENTS_INGESTED = "millhand_worker_documents_ingested_total", Count, "Documents ingested. Label `outcome`.";
     describe_histogram STORE_COMMIT = "millhand_store_commit_time_seconds", Seconds, "Time of one group commit, sync included.";
-    describe_histogram STORE_BATCH = "millhand_store_commit_operations_count", Count, "Store operations in one group commit.";
+    describe_histogram STORE_BATCH = "millhand_store_commit_operations", Count, "Store operations in one group commit.";
+}
+
+/// Tells the recorder what each metric means, and starts at zero what is told by its first step: a counter
+/// that appears with one has not risen, as Prometheus sees it.
+pub fn begin() {
+    describe();
+    for name in [
+        STREAM_RESUMES,
+        STREAM_GAPS,
+        STREAM_REREADS,
+        FENCED_WRITES,
+        TAKEOVERS,
+        REDELIVERIES,
+        HINTS_HANDED_ON,
+        HINTS_SKIPPED,
+        SWEEPER_DUE,
+        LIMITER_REFUSALS,
+        LIMITER_STALE,
+    ] {
+        counter!(name).increment(0);
+    }
+    for status in Status::ALL.into_iter().filter(|status| status.is_terminal()) {
+        counter!(JOBS_TERMINAL, "status" => status.as_str()).increment(0);
+    }
+    for reason in ["submit", "over_job", "over_day", "busy"] {
+        counter!(BUDGET_REFUSALS, "reason" => reason).increment(0);
+    }
 }
 
 /// The trace id inside a W3C `traceparent`; `None` when it is not one.
@@ -77,9 +110,13 @@ pub fn trace_id(traceparent: &str) -> Option<&str> {
     (hex(version, 2) && hex(trace, 32) && hex(span, 16) && trace.bytes().any(|b| b != b'0')).then_some(trace)
 }
 
-/// A `traceparent` for work under `parent`'s trace with a new span, or of a new trace.
+/// A `traceparent` for work under the span that runs, when it is exported; else under `parent`'s trace with
+/// a new span, or of a new trace.
 #[must_use]
 pub fn child_traceparent(parent: Option<&str>) -> String {
+    if let Some(exported) = crate::trace::current() {
+        return exported;
+    }
     let fresh = uuid::Uuid::new_v4().simple().to_string();
     let trace = parent.and_then(trace_id).unwrap_or(&fresh);
     let span = &uuid::Uuid::new_v4().simple().to_string()[..16];

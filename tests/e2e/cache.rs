@@ -197,7 +197,7 @@ impl Cluster {
     async fn both_work(&self, workers: [&Server; 2]) {
         wait_for("both workers to have jobs", async || {
             for worker in workers {
-                if worker.metric("millhand_worker_running_count").await < 2.0 {
+                if worker.metric("millhand_worker_running_jobs").await < 2.0 {
                     return None;
                 }
             }

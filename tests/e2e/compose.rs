@@ -139,13 +139,27 @@ fn every_name_means_something_that_is_there() {
         assert!(strings(&services[api]["command"]).contains(&"0.0.0.0:8080".to_owned()));
     }
     assert!(read("nginx/listen.conf").contains("listen 8080;"));
+    let prometheus = read("prometheus/prometheus.yaml");
+    assert!(prometheus.contains("names: [api-1, api-2, worker], type: A, port: 8081"), "{prometheus}");
+    assert_eq!(services["worker"]["environment"]["MILLHAND_ADMIN__LISTEN"], "0.0.0.0:8081");
+    for (file, address) in [
+        ("prometheus/prometheus.yaml", "alertmanager:9093"),
+        ("grafana/provisioning/datasources/prometheus.yaml", "http://prometheus:9090"),
+        ("grafana/provisioning/dashboards/millhand.yaml", "/etc/grafana/dashboards"),
+    ] {
+        assert!(read(file).contains(address), "{file}");
+    }
 }
 
 #[test]
-fn only_nginx_can_be_reached_and_only_from_this_machine() {
+fn only_nginx_and_grafana_can_be_reached_and_only_from_this_machine() {
     for (name, service) in declared("services") {
         let ports = strings(&service["ports"]);
-        assert_eq!(ports.len(), usize::from(name == "nginx"), "{name}: {ports:?}");
+        assert_eq!(
+            ports.len(),
+            usize::from(["nginx", "grafana"].contains(&name.as_str())),
+            "{name}: {ports:?}"
+        );
         assert!(ports.iter().all(|port| port.starts_with("127.0.0.1:")), "{ports:?}");
         assert!(service["network_mode"].is_null() && service["privileged"].is_null(), "{name}");
         if is_ours(&service) || name == "nginx" {
@@ -156,7 +170,7 @@ fn only_nginx_can_be_reached_and_only_from_this_machine() {
             );
         }
         if strings(&service["command"]).contains(&"--insecure".to_owned()) {
-            assert!(name.starts_with("api-"), "{name}");
+            assert!(name.starts_with("api-") || name == "worker", "{name}");
         }
     }
     assert_eq!(declared("networks")["servers"]["internal"], true);

@@ -182,7 +182,7 @@ async fn what_a_provider_says_of_its_limits_is_in_the_metrics() {
             .control(json!({"dialect": dialect, "quota": {"mode": "window", "requests_per_minute": 50}}))
             .await;
         asked.ask("known tokens=3").await;
-        assert_eq!(asked.server.metric("millhand_worker_model_limit_count").await, 50.0, "{dialect}");
-        assert_eq!(asked.server.metric("millhand_worker_model_remaining_count").await, 49.0, "{dialect}");
+        assert_eq!(asked.server.metric("millhand_worker_model_limit_units").await, 50.0, "{dialect}");
+        assert_eq!(asked.server.metric("millhand_worker_model_remaining_units").await, 49.0, "{dialect}");
     }
 }

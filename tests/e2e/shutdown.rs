@@ -22,7 +22,7 @@ async fn running_jobs_finish_waiting_ones_stay_and_the_exit_is_clean() {
             // Asked before the stop, so that the stop meets it.
             tokio::task::yield_now().await;
             wait_for("the long poll to be there", || async {
-                (server.metric("millhand_worker_running_count").await > 0.0).then_some(())
+                (server.metric("millhand_worker_running_jobs").await > 0.0).then_some(())
             })
             .await;
             server.signal(Signal::TERM);

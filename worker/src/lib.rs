@@ -8,6 +8,7 @@ pub mod housekeeping;
 pub mod ingest;
 mod lease;
 pub mod models;
+mod observe;
 pub mod pipeline;
 pub mod quota;
 pub mod retry;

@@ -27,6 +27,7 @@ use crate::attempt::{Attempt, Failure};
 use crate::cache::Cache;
 use crate::costs::Costs;
 use crate::routing::{Route, Routes};
+pub(crate) use again::outcome;
 use generate::Made;
 use phrases::Voice;
 use speaker::Speaker;

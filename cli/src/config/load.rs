@@ -14,13 +14,16 @@ const PREFIX: &str = "MILLHAND_";
 /// Taken when it is there and `--config` names no other file.
 const DEFAULT_FILE: &str = "millhand.toml";
 /// Keys whose variable is taken as it stands: a key of digits is no number.
-const TEXT_KEYS: &[&str] = &["api_key", "base_url", "description", "instructions", "model", "name", "url"];
+const TEXT_KEYS: &[&str] =
+    &["api_key", "base_url", "description", "instructions", "model", "name", "otlp_endpoint", "url"];
 /// Keys that are never printed.
 const SECRET_KEYS: &[&str] = &["api_key", "url"];
-/// Keys that the design knows and this version does not.
-const LATER: &[&str] = &["telemetry"];
-/// What other programs call the keys of `[model]`.
-const OPENAI: &[(&str, &str)] = &[("OPENAI_BASE_URL", "base_url"), ("OPENAI_API_KEY", "api_key")];
+/// What other programs call some keys: the variable, the section, the key.
+const COMMON: &[(&str, &str, &str)] = &[
+    ("OPENAI_BASE_URL", "model", "base_url"),
+    ("OPENAI_API_KEY", "model", "api_key"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry", "otlp_endpoint"),
+];
 
 /// The configuration, and where it came from.
 #[derive(Debug)]
@@ -52,7 +55,7 @@ pub(crate) fn load(
     });
     let environment: Vec<_> = environment.into_iter().filter(|(_, value)| !value.is_empty()).collect();
 
-    let mut figment = Figment::from(open_ai(&environment));
+    let mut figment = Figment::from(common(&environment));
     if let Some(path) = &file {
         figment = figment.merge(from_file(path)?);
     }
@@ -71,7 +74,7 @@ struct Named {
 
 const FILE: &str = "file";
 const ENVIRONMENT: &str = "environment";
-const OPENAI_ENVIRONMENT: &str = "OpenAI environment";
+const COMMON_ENVIRONMENT: &str = "common environment";
 
 impl Provider for Named {
     fn metadata(&self) -> Metadata {
@@ -93,18 +96,15 @@ fn from_file(path: &Path) -> Result<Named, ConfigError> {
     Ok(Named { name: FILE, values: values.into_values().next().unwrap_or_default() })
 }
 
-fn open_ai(environment: &[(String, String)]) -> Named {
-    let mut model = Dict::new();
-    for (variable, key) in OPENAI {
+fn common(environment: &[(String, String)]) -> Named {
+    let mut values = Dict::new();
+    for (variable, section, key) in COMMON {
         if let Some((_, value)) = environment.iter().find(|(name, _)| name == variable) {
-            model.insert((*key).to_owned(), Value::from(value.as_str()));
+            let path = [(*section).to_owned(), (*key).to_owned()];
+            insert(&mut values, &path, Value::from(value.as_str()));
         }
     }
-    let mut values = Dict::new();
-    if !model.is_empty() {
-        values.insert("model".to_owned(), Value::from(model));
-    }
-    Named { name: OPENAI_ENVIRONMENT, values }
+    Named { name: COMMON_ENVIRONMENT, values }
 }
 
 fn variables(environment: &[(String, String)]) -> Named {
@@ -143,9 +143,6 @@ fn explain(err: figment::Error, file: Option<&Path>) -> ConfigError {
     let key = err.path.join(".");
     let place = place(err.metadata.as_ref(), &err.path, file);
     match err.kind {
-        Kind::UnknownField(_, _) if LATER.contains(&key.as_str()) => {
-            ConfigError::Rule(format!("`{key}` in {place} comes with a later version: remove it for now"))
-        }
         Kind::UnknownField(field, known) => {
             let parent = err.path.split_last().map_or(String::new(), |(_, parent)| parent.join("."));
             ConfigError::UnknownKey { place, hint: nearest(&parent, &field, known), key }
@@ -175,9 +172,10 @@ fn place(metadata: Option<&Metadata>, path: &[String], file: Option<&Path>) -> S
     let variable = || format!("{PREFIX}{}", path.join("__").to_uppercase());
     match metadata.map(|metadata| metadata.name.as_ref()) {
         Some(ENVIRONMENT) => format!("the environment variable {}", variable()),
-        Some(OPENAI_ENVIRONMENT) => {
-            let known = OPENAI.iter().find(|(_, key)| path.last().is_some_and(|last| last == key));
-            format!("the environment variable {}", known.map_or("OPENAI_*", |(variable, _)| variable))
+        Some(COMMON_ENVIRONMENT) => {
+            let known = COMMON.iter().find(|(_, section, key)| path == [*section, *key]);
+            let name = known.map_or_else(|| path.join("."), |(variable, _, _)| (*variable).to_owned());
+            format!("the environment variable {name}")
         }
         _ => file.map_or_else(|| "the configuration".to_owned(), |file| file.display().to_string()),
     }

@@ -29,6 +29,7 @@ pub(crate) fn report(file: Option<&Path>, json: bool) -> anyhow::Result<()> {
             "cache": cache(&loaded.config),
             "prices": prices(&loaded.config),
             "budgets": budgets(&loaded.config),
+            "traces": traces(&loaded.config),
             "agents": agents,
         }));
     }
@@ -52,7 +53,8 @@ fn render(loaded: &Loaded) -> String {
     }
     let _ = writeln!(text, "Cache:   {}", cache(&loaded.config));
     let _ = writeln!(text, "Prices:  {}", prices(&loaded.config));
-    let _ = writeln!(text, "Budgets: {}\n", budgets(&loaded.config));
+    let _ = writeln!(text, "Budgets: {}", budgets(&loaded.config));
+    let _ = writeln!(text, "Traces:  {}\n", traces(&loaded.config));
     if loaded.set.is_empty() {
         text.push_str("Every key has its default.\n");
     } else {
@@ -190,6 +192,12 @@ fn budgets(config: &Config) -> String {
     let job = limits.per_job.map(|nano| format!("{} a job", Usd::from_nano(nano)));
     let all = limits.per_day.map(|nano| day("each tenant", nano));
     job.into_iter().chain(all).chain(own).collect::<Vec<_>>().join(", ")
+}
+
+/// Where traces go, as people are told.
+fn traces(config: &Config) -> String {
+    let endpoint = config.telemetry.otlp_endpoint.as_ref();
+    endpoint.map_or_else(|| "not exported".to_owned(), |url| format!("to {}", host(url)))
 }
 
 /// Where jobs are kept and queued, as people are told.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::load::Setting;
 use super::{
     AgentConfig, BrokerConfig, BrokerKind, CacheConfig, Config, ConfigError, IndexKind, LimitsConfig,
-    ModelConfig, SearchModelConfig, StoreKind,
+    ModelConfig, SearchModelConfig, StoreKind, TelemetryConfig,
 };
 use millhand_common::ports::LimitPolicy;
 
@@ -27,7 +27,20 @@ pub(super) fn check(config: &Config, set: &[Setting]) -> Result<(), ConfigError>
         agent(name.as_str(), config)?;
     }
     search_model("embedder", &config.embedder, "to search by words only")?;
-    search_model("reranker", &config.reranker, "to order passages without one")
+    search_model("reranker", &config.reranker, "to order passages without one")?;
+    telemetry(&config.telemetry)
+}
+
+fn telemetry(telemetry: &TelemetryConfig) -> Result<(), ConfigError> {
+    let Some(endpoint) = &telemetry.otlp_endpoint else { return Ok(()) };
+    match reqwest::Url::parse(endpoint) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.host_str().is_some() => Ok(()),
+        _ => Err(ConfigError::Rule(
+            "`telemetry.otlp_endpoint` is no address of a collector: it takes OTLP over HTTP, e.g. at \
+             http://localhost:4318"
+                .to_owned(),
+        )),
+    }
 }
 
 fn kinds(config: &Config) -> Result<(), ConfigError> {

@@ -217,6 +217,15 @@ impl Default for RetentionConfig {
     }
 }
 
+/// What leaves the process beside logs and metrics.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct TelemetryConfig {
+    /// Of an OpenTelemetry collector that takes OTLP over HTTP, without `/v1/traces`:
+    /// `"http://localhost:4318"`. Absent: no traces are exported.
+    pub(crate) otlp_endpoint: Option<String>,
+}
+
 /// An agent, or a change of a built-in one of that name.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]

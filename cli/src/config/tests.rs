@@ -89,7 +89,7 @@ fn a_bad_value_names_its_key_and_place() {
 #[test]
 fn what_comes_later_is_refused_now() {
     insta::assert_snapshot!(refusal("[index]\nkind = \"chroma\"\nurl = \"http://x\"\n", &[]), @r#"`index.kind = "chroma"` comes with a later version"#);
-    insta::assert_snapshot!(refusal("[telemetry]\n", &[]), @"`telemetry` in FOLDER/millhand.toml comes with a later version: remove it for now");
+    insta::assert_snapshot!(refusal("[telemetry]\notlp_endpoint = \"localhost:4317\"\n", &[]), @"`telemetry.otlp_endpoint` is no address of a collector: it takes OTLP over HTTP, e.g. at http://localhost:4318");
 }
 
 #[test]

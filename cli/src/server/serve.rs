@@ -24,6 +24,7 @@ use super::sample::{QUESTIONS, Sample};
 use super::scale::Program;
 use super::signals::Signals;
 use super::stop::Stop;
+use super::traces::Traces;
 use super::wiring::Server;
 use super::{addresses, alone, limits, metrics, models, start_logs};
 use crate::args::{ApiArgs, ScaleArgs, ServerArgs, UpArgs, WorkerArgs};
@@ -99,14 +100,20 @@ fn serve(role: Role, args: &ServerArgs, given: Given) -> anyhow::Result<ExitCode
     config.worker.slots = given.slots.unwrap_or(config.worker.slots);
     role.fit(&mut config)?;
 
-    start_logs();
     crate::install_crypto();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.context("cannot start the runtime")?;
+    let endpoint = config.telemetry.otlp_endpoint.as_deref();
+    let traces = endpoint.map(|endpoint| Traces::to(endpoint, role, runtime.handle())).transpose()?;
+    start_logs(traces.as_ref());
     let connections = limits::raise_open_files();
     config.api.limits.connections = config.api.limits.connections.min(connections);
 
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.context("cannot start the runtime")?;
-    let code = runtime.block_on(run(role, config, given, args.insecure))?;
+    let code = runtime.block_on(run(role, config, given, args.insecure));
+    if let Some(traces) = traces {
+        traces.end();
+    }
+    let code = code?;
     // Threads that still block on a disk or a name server do not hold up the end.
     runtime.shutdown_timeout(Duration::from_secs(1));
     Ok(code)

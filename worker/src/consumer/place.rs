@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use millhand_common::model::{JobId, JobInput, Timestamp, UploadId, WaitReason};
+use millhand_common::model::{JobId, JobInput, JobKind, Timestamp, UploadId, WaitReason};
 use millhand_common::ports::{Lease, Run};
-use millhand_common::telemetry;
-use tracing::Instrument;
+use millhand_common::{telemetry, trace};
+use tracing::{Instrument, Span};
 
 use super::{Shared, WHOLE_JOB};
 use crate::lease::Orders;
@@ -26,6 +26,7 @@ pub(super) async fn run_claimed(shared: &Shared, run: Run, taken: Instant) {
         job.attempt = run.job.attempt,
         trace.id = run.job.spec.traceparent.as_deref().and_then(telemetry::trace_id),
     );
+    let traced = traced(&run);
     async {
         let orders = Arc::new(Orders::default());
         let suspect = run.job.deaths >= SUSPECT_DEATHS;
@@ -41,8 +42,32 @@ pub(super) async fn run_claimed(shared: &Shared, run: Run, taken: Instant) {
         let _place = Place::take(shared, &run.lease, Arc::clone(&orders));
         run_tidy(shared, run, taken, &orders).await;
     }
+    .instrument(traced)
     .instrument(span)
     .await;
+}
+
+/// The attempt's span in the job's trace, under the request that brought the job.
+fn traced(run: &Run) -> Span {
+    let spec = &run.job.spec;
+    let span = match spec.kind() {
+        JobKind::Chat => tracing::info_span!(
+            target: trace::TARGET,
+            "invoke_agent",
+            otel.name = format!("invoke_agent {}", spec.agent),
+            otel.kind = "consumer",
+            gen_ai.operation.name = "invoke_agent",
+            gen_ai.agent.name = spec.agent.as_str(),
+        ),
+        JobKind::Ingest => tracing::info_span!(target: trace::TARGET, "ingest", otel.kind = "consumer"),
+    };
+    trace::adopt(&span, spec.traceparent.as_deref());
+    trace::note(&span, "job.id", spec.id.to_string());
+    trace::note(&span, "job.attempt", i64::from(run.job.attempt));
+    if let Some(conversation) = spec.conversation_id {
+        trace::note(&span, "gen_ai.conversation.id", conversation.to_string());
+    }
+    span
 }
 
 async fn give_back(shared: &Shared, lease: &Lease) {

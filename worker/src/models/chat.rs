@@ -19,6 +19,7 @@ use super::refusal::{ErrorObject, error_in_answer};
 use super::sse::SseParser;
 use super::tool_calls::{CallPiece, Calls};
 use super::{Endpoint, SetupError, Timeouts};
+use crate::observe::answered_by;
 
 /// An answer that is not streamed is smaller than this.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
@@ -86,6 +87,8 @@ impl ChatModel for OpenAiModel {
 #[derive(Deserialize)]
 struct Chunk {
     #[serde(default)]
+    model: Option<String>,
+    #[serde(default)]
     choices: Vec<Choice>,
     #[serde(default)]
     usage: Option<Tokens>,
@@ -147,6 +150,9 @@ fn parse(data: &[u8]) -> Result<Chunk, ModelError> {
 /// An answer of a server that does not stream: all that it would have said.
 fn whole(body: &[u8]) -> Result<Vec<ChatDelta>, ModelError> {
     let chunk = parse(body)?;
+    if let Some(model) = &chunk.model {
+        answered_by(model);
+    }
     let Some(choice) = chunk.choices.into_iter().next() else {
         return Err(ModelError::Malformed("no choices".to_owned()));
     };
@@ -226,6 +232,9 @@ impl Reading {
             self.calls.take(choice.delta.tool_calls.unwrap_or_default());
             if let Some(reason) = choice.finish_reason {
                 self.finish = Some(finish(&reason));
+                if let Some(model) = &chunk.model {
+                    answered_by(model);
+                }
             }
         }
     }

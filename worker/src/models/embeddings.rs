@@ -3,13 +3,18 @@
 use std::time::Instant;
 
 use async_trait::async_trait;
+use millhand_common::model::Usage;
 use millhand_common::ports::{Embedder, ModelError};
+use millhand_common::trace;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout_at;
+use tracing::Instrument;
 
 use super::client::{Client, read};
 use super::refusal::{ErrorObject, error_in_answer};
 use super::{Endpoint, SetupError};
+use crate::observe::{Observed, answered_by};
+use crate::pipeline::outcome;
 
 /// Texts and bytes of one request: far below what servers take, so that one call is short.
 const BATCH_TEXTS: usize = 64;
@@ -29,15 +34,25 @@ impl OpenAiEmbedder {
     }
 
     async fn batch(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, ModelError> {
+        let observed = Observed::embeddings(&self.name, self.client.base());
+        let answer = self.ask(texts).instrument(observed.span()).await;
+        match &answer {
+            Ok(answer) => observed.ended(None, answer.usage()),
+            Err(err) => observed.failed(outcome(err)),
+        }
+        Ok(answer?.data.into_iter().map(|row| row.embedding).collect())
+    }
+
+    async fn ask(&self, texts: &[&str]) -> Result<Answer, ModelError> {
         let body = Body { model: &self.name, input: texts, encoding_format: "float" };
-        let response = self.client.post("embeddings", &body, None).await?;
+        let response = self.client.post("embeddings", &body, trace::current().as_deref()).await?;
         let bytes = read(response, MAX_ANSWER_BYTES).await?;
         if let Some(error) = ErrorObject::find(&bytes) {
             return Err(error_in_answer(&error));
         }
-        let answer: Answer = serde_json::from_slice(&bytes)
+        let mut answer: Answer = serde_json::from_slice(&bytes)
             .map_err(|err| ModelError::Malformed(format!("no embeddings ({:?})", err.classify())))?;
-        let mut rows = answer.data;
+        let rows = &mut answer.data;
         rows.sort_by_key(|row| row.index);
         if rows.len() != texts.len() || rows.iter().enumerate().any(|(at, row)| row.index != at) {
             return Err(ModelError::Malformed(format!(
@@ -46,7 +61,10 @@ impl OpenAiEmbedder {
                 texts.len()
             )));
         }
-        Ok(rows.into_iter().map(|row| row.embedding).collect())
+        if let Some(model) = &answer.model {
+            answered_by(model);
+        }
+        Ok(answer)
     }
 }
 
@@ -60,6 +78,23 @@ struct Body<'a> {
 #[derive(Deserialize)]
 struct Answer {
     data: Vec<Row>,
+    #[serde(default)]
+    model: Option<String>,
+    #[serde(default)]
+    usage: Option<Tokens>,
+}
+
+impl Answer {
+    fn usage(&self) -> Option<Usage> {
+        let Tokens { prompt_tokens } = self.usage?;
+        Some(Usage { input_tokens: prompt_tokens, output_tokens: 0, nano_usd: 0 })
+    }
+}
+
+#[derive(Clone, Copy, Deserialize)]
+struct Tokens {
+    #[serde(default)]
+    prompt_tokens: u64,
 }
 
 #[derive(Deserialize)]

@@ -5,7 +5,9 @@ use std::time::Instant;
 use millhand_common::model::{CollectionName, EventBody, JobError, Passage, PassageRef, StepKind, TenantId};
 use millhand_common::ports::{Documents, DocumentsError, Index, IndexError, SearchQuery};
 use millhand_common::text::analyze::Language;
+use millhand_common::trace;
 use serde::{Deserialize, Serialize};
+use tracing::Instrument;
 
 use super::AnswerDeps;
 use super::condense::Wordings;
@@ -48,7 +50,15 @@ pub(crate) async fn journaled(
     kind: StepKind,
     texts: Vec<String>,
 ) -> Result<Found, Failure> {
-    let found: Found = attempt.step(key, kind, search(attempt, deps, texts)).await?;
+    let operation = if kind == StepKind::ToolCall { "execute_tool" } else { "retrieval" };
+    let span = tracing::info_span!(
+        target: trace::TARGET,
+        "retrieval",
+        otel.name = operation,
+        otel.kind = "internal",
+        gen_ai.operation.name = operation
+    );
+    let found: Found = attempt.step(key, kind, search(attempt, deps, texts).instrument(span)).await?;
     let passages = found.passages.iter().map(PassageRef::from).collect();
     attempt.emit(EventBody::RetrievalCompleted { passages }).await?;
     Ok(found)

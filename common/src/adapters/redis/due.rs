@@ -7,6 +7,7 @@ use tokio::sync::Notify;
 
 use crate::model::{Lane, Timestamp};
 use crate::ports::StoreError;
+use crate::telemetry;
 
 use super::options::StoreClock;
 use super::reply::{at, number, text};
@@ -107,6 +108,7 @@ impl Heads {
         let mut heads = Vec::new();
         let mut known = self.known();
         known.clock = Some((number(at(answer, shards.len() * 6)?)?, Instant::now()));
+        metrics::counter!(telemetry::SWEEPER_DUE).increment(number(at(answer, shards.len() * 6 + 1)?)?);
         for (place, number_of_shard) in shards.iter().enumerate() {
             let mut next = None;
             for (of, its_lane) in Lane::ALL.into_iter().enumerate() {

@@ -73,6 +73,7 @@ impl RedisStore {
             let parts = list(&answer)?;
             metrics::counter!(telemetry::TAKEOVERS).increment(number(at(parts, 2)?)?);
             count_ended(at(parts, 3)?)?;
+            metrics::counter!(telemetry::SWEEPER_DUE).increment(number(at(parts, 4)?)?);
             match text(at(parts, 0)?)? {
                 "run" => return self.started(claim, at(parts, 1)?).map(Some),
                 "none" => return Ok(None),

@@ -7,11 +7,13 @@ use futures::StreamExt;
 use millhand_common::model::{Citation, Passage, Span, Usage};
 use millhand_common::ports::{ChatDelta, ChatRequest, FinishReason, LimitFacts, ModelError};
 use millhand_common::telemetry;
+use tracing::Instrument;
 
 use super::Reply;
 use super::turn::Seat;
 use crate::attempt::Stopped;
 use crate::costs::Call;
+use crate::observe::Observed;
 use crate::pipeline::AnswerDeps;
 use crate::pipeline::again::outcome;
 use crate::pipeline::claim::last_sentence;
@@ -53,20 +55,24 @@ pub(super) async fn call(
     let spec = &speaker.attempt.job().spec;
     let bounds = [seat.permit.as_ref().and_then(Permit::max_output_tokens), booked.max_output_tokens()];
     let bound = bounds.into_iter().flatten().min();
+    let max_output_tokens = spec.max_output_tokens.or(bound);
+    let mut observed = Observed::chat(pool.model().name(), pool.model().origin(), max_output_tokens);
+    let span = observed.span();
     let request = ChatRequest {
         messages: prompt.messages.clone(),
         tools: prompt.tools.clone(),
         may_call: prompt.may_call,
-        max_output_tokens: spec.max_output_tokens.or(bound),
+        max_output_tokens,
         sampling: prompt.sampling,
         deadline: speaker.attempt.deadline().min(Instant::now() + deps.call_timeout),
-        traceparent: Some(telemetry::child_traceparent(spec.traceparent.as_deref())),
+        traceparent: Some(span.in_scope(|| telemetry::child_traceparent(spec.traceparent.as_deref()))),
     };
     if let Some(permit) = &mut seat.permit {
         permit.sent();
     }
     booked.sent();
-    let result = listen(speaker, &pool, request, &prompt.passages, &mut seat, booked).await;
+    let result = listen(speaker, &pool, request, &prompt.passages, &mut seat, booked, &mut observed);
+    let result = result.instrument(span).await;
     match &result {
         Ok(_) => booked.learn(&speaker.text),
         Err(Broken::Model(err)) => {
@@ -82,6 +88,10 @@ pub(super) async fn call(
         Err(Broken::Model(err)) => outcome(err),
         Err(Broken::Stopped(_)) => "stopped",
     };
+    match &result {
+        Ok(reply) => observed.ended(Some(reply.finish), reply.usage),
+        Err(_) => observed.failed(outcome),
+    }
     match &result {
         Ok(_) => seat.pass.ended(None),
         // A call that the job's own deadline cut short says nothing of its pool.
@@ -129,6 +139,7 @@ async fn listen(
     passages: &HashMap<String, Passage>,
     seat: &mut Seat,
     booked: &mut Call<'_>,
+    observed: &mut Observed,
 ) -> Result<Reply, Broken> {
     let mut stream = pool.model().stream(request).await?;
     let mut writing = Writing::new(passages);
@@ -147,6 +158,7 @@ async fn listen(
             }
             Some(Ok(ChatDelta::Text(text))) => {
                 seat.pass.answering();
+                observed.heard();
                 writing.hear(speaker, &text).await?;
             }
             Some(Ok(ChatDelta::ToolCall(call))) => {

@@ -113,7 +113,8 @@ fn run(tx: &mut Tx<'_>, id: JobId) -> Result<Box<Run>, Fault> {
 }
 
 pub(super) fn claim_due(tx: &mut Tx<'_>, lane: Lane, by: Claim) -> Result<Option<Run>, Fault> {
-    tx.state.ripen(tx.now);
+    let unheard = tx.state.ripen(tx.now);
+    tx.after.count(move || metrics::counter!(telemetry::SWEEPER_DUE).increment(unheard));
     while let Some(id) = tx.state.next_ready(lane) {
         tx.state.not_due(id);
         if let Claimed::Run(run) = claim(tx, None, id, by)? {

@@ -325,11 +325,14 @@ impl State {
         Some((live.created_at, after))
     }
 
-    /// Moves jobs whose time has come into the ready order.
-    pub(super) fn ripen(&mut self, now: Timestamp) {
+    /// Moves jobs whose time has come into the ready order; answers how many of them had a hint that nobody
+    /// acted on.
+    pub(super) fn ripen(&mut self, now: Timestamp) -> u64 {
+        let mut unheard = 0;
         while let Some((at, id)) = self.timers.first().copied()
             && at <= now
         {
+            unheard += u64::from(self.waits_for_its_hint(id).is_some());
             self.timers.pop_first();
             if let Some(live) = self.jobs.get_mut(&id) {
                 live.due = Due::Ready;
@@ -337,6 +340,7 @@ impl State {
                 tenants.entry(live.tenant.clone()).or_default().insert((live.version, id));
             }
         }
+        unheard
     }
 
     /// The oldest ready job of the tenant that runs least.

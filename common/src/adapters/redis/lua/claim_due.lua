@@ -5,14 +5,14 @@ local died = 0
 local again = redis.call('GET', P .. ':op:' .. op)
 if again then
   local job = load(again)
-  if is_open(job) and job.owner and job.op == op then return {'run', run(job), died, ended} end
+  if is_open(job) and job.owner and job.op == op then return {'run', run(job), died, ended, unheard} end
 end
 ripen(lane)
 -- Jobs that turn out to be busy or waiting leave the index: the first has a watched lease, the second
 -- becomes due when its turn comes. More than these at once would make others wait.
 for _ = 1, 50 do
   local head = redis.call('ZRANGE', P .. ':heads:' .. lane, 0, 0)[1]
-  if not head then return {'none', false, died, ended} end
+  if not head then return {'none', false, died, ended, unheard} end
   local tenant = string.match(head, ' (.+)$')
   local r = redis.call('ZRANGE', P .. ':ready:' .. lane .. ':' .. tenant, 0, 0)[1]
   local job = load(r)
@@ -26,9 +26,9 @@ for _ = 1, 50 do
     if job.deaths > before then died = died + 1 end
     if what == 'run' then
       redis.call('SET', P .. ':op:' .. op, r, 'PX', 60000)
-      return {'run', run(job), died, ended}
+      return {'run', run(job), died, ended, unheard}
     end
-    if what == 'expired' then return {'expired', r, died, ended} end
+    if what == 'expired' then return {'expired', r, died, ended, unheard} end
   end
 end
-return {'more', false, died, ended}
+return {'more', false, died, ended, unheard}

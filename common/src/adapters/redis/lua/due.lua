@@ -55,14 +55,18 @@ local function make_due(job, at)
   end
 end
 
--- Moves what has become due.
+-- Moves what has become due. `unheard` counts those that had a hint nobody acted on.
+local unheard = 0
 local function ripen(lane)
-  local ripe = redis.call('ZRANGEBYSCORE', P .. ':timers:' .. lane, '-inf', now, 'LIMIT', 0, 500)
+  local ripe = redis.call('ZRANGEBYSCORE', P .. ':timers:' .. lane, '-inf', now, 'LIMIT', 0, 500, 'WITHSCORES')
   local tenants = {}
-  for _, r in ipairs(ripe) do
+  for at = 1, #ripe, 2 do
+    local r = ripe[at]
     redis.call('ZREM', P .. ':timers:' .. lane, r)
-    local version = redis.call('HGET', P .. ':job:' .. r, 'version')
+    local version, created, attempt = unpack(redis.call('HMGET', P .. ':job:' .. r, 'version', 'created', 'attempt'))
     if version then
+      local waited = tonumber(ripe[at + 1]) - tonumber(created)
+      if attempt == '0' and (waited == HINT_GRACE or waited == HINT_LOST) then unheard = unheard + 1 end
       redis.call('ZADD', P .. ':ready:' .. lane .. ':' .. tenant_of(r), version, r)
       redis.call('HSET', P .. ':job:' .. r, 'due', 'ready')
       tenants[tenant_of(r)] = true

@@ -1,5 +1,6 @@
 -- Whose turn it is in each shard of KEYS, and when the next job becomes due: for each lane the number of
--- running jobs of that tenant and the job's version, and the first timer. Then the time.
+-- running jobs of that tenant and the job's version, and the first timer. Then the time, and how many jobs
+-- became due whose hint nobody acted on.
 local answer = {}
 for _, key in ipairs(KEYS) do
   P = key
@@ -13,4 +14,5 @@ for _, key in ipairs(KEYS) do
   end
 end
 answer[#answer + 1] = text(now)
+answer[#answer + 1] = unheard
 return answer
