@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
@@ -51,6 +52,24 @@ impl Cluster {
         let migrated = migrate.output().await.unwrap();
         assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
         cluster
+    }
+
+    /// Takes one event out of a job's log, as nothing but a damaged store does.
+    pub(crate) fn loses_event(&self, job: &str, seq: u64) {
+        let uuid = job.trim_start_matches("job_").replace('-', "");
+        let keys = self.redis.says(&format!("KEYS *:log:*{uuid}")).unwrap();
+        let log =
+            keys.lines().find(|line| line.contains(":log:")).expect("the job has a log").trim().to_owned();
+        let said = self.redis.says(&format!("XDEL {log} {seq}-0")).unwrap();
+        assert!(said.starts_with(":1"), "{said}");
+    }
+
+    /// Signals the broker's process.
+    pub(crate) fn broker(&self, signal: Signal) {
+        match &self.queue {
+            Queue::Kafka(kafka) => kafka.process().signal(signal),
+            Queue::RabbitMq(node) => node.process().signal(signal),
+        }
     }
 
     pub(crate) fn launch(&self, role: &'static str) -> Launch {

@@ -36,4 +36,6 @@ mod secrets;
 mod shutdown;
 mod streams;
 mod sync_failure;
+mod traces;
 mod turns;
+mod watch;

@@ -5,6 +5,7 @@
 
 pub mod browser;
 pub mod client;
+pub mod collector;
 pub mod documents;
 pub mod faults;
 pub mod load;

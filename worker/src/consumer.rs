@@ -147,6 +147,7 @@ impl Worker {
     pub async fn run(self, shutdown: CancellationToken) {
         let Self { shared, config, quotas } = self;
         metrics::gauge!(telemetry::WORKER_SLOTS).set(f64::from(config.slots));
+        metrics::gauge!(telemetry::WORKER_RUNNING).set(0.0);
         let slots = Arc::new(Semaphore::new(config.slots as usize));
         let claims = Arc::new(Semaphore::new(CLAIMS_AT_ONCE));
         let mut jobs = JoinSet::new();
