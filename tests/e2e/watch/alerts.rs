@@ -1,5 +1,7 @@
 //! Each alert is made to fire by a fault of its own, in a running system that Prometheus scrapes.
 
+use std::time::Instant;
+
 use futures::future::join_all;
 use rustix::process::Signal;
 use serde_json::json;
@@ -11,12 +13,17 @@ use super::system::System;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_alert_fires_for_its_fault_and_every_panel_has_data() {
+    let begun = Instant::now();
     let system = System::start().await;
+    println!("started {:?}", begun.elapsed());
     let (steady, frozen, doomed) = futures::join!(system.worker(), system.worker(), system.worker());
-    system.fires(&["MillhandUnwatched"], async || {}).await;
+    // Nothing is scraped yet.
     is_told(&system, "MillhandUnwatched", "page").await;
+    println!("told {:?}", begun.elapsed());
     system.watch(&[&steady, &frozen, &doomed]).await;
+    println!("watched {:?}", begun.elapsed());
     a_quiet_day(&system).await;
+    println!("quiet {:?}", begun.elapsed());
     assert_eq!(system.prometheus.fired().await, ["MillhandUnwatched"], "nothing else is wrong yet");
 
     jobs_fail(&system).await;
@@ -26,6 +33,7 @@ async fn each_alert_fires_for_its_fault_and_every_panel_has_data() {
     workers_die(&system, &steady, frozen, doomed).await;
     nobody_works(&system, steady).await;
     every_query_has_data(&system.prometheus).await;
+    println!("all {:?}", begun.elapsed());
     let fired = system.prometheus.fired().await;
     for (alert, _) in super::alerts() {
         assert!(fired.contains(&alert), "{alert} never fired");
@@ -43,11 +51,8 @@ async fn a_quiet_day(system: &System) {
 
 async fn jobs_fail(system: &System) {
     let provider = &system.provider;
-    provider
-        .faults(
-            json!([{"kind": "stall", "when": "silent"}, {"kind": "error", "status": 400, "when": "refused"}]),
-        )
-        .await;
+    let refused = json!([{"kind": "error", "status": 400, "when": "refused"}]);
+    provider.control(json!({"physics": {"first_token": "10s"}, "faults": refused})).await;
     system
         .fires(&["MillhandJobsFail", "MillhandSuccessBelowTarget"], async || {
             let asked = json!({"input": "silent", "agent": "chat", "deadline_seconds": 1});
@@ -55,6 +60,7 @@ async fn jobs_fail(system: &System) {
             assert_eq!(system.api.client.finished(&job).await["status"], "expired");
         })
         .await;
+    provider.control(json!({"physics": {"first_token": "0ms"}})).await;
     system
         .fires(&["MillhandDeadLetters"], async || {
             assert_eq!(system.ask("chat", "refused").await["status"], "failed");
@@ -159,10 +165,15 @@ async fn workers_die(system: &System, steady: &Server, frozen: Server, doomed: S
     let jobs = join_all((0..6).map(|_| client.chat("冻 tokens=200 gap=50"))).await;
     busy(&frozen).await;
     frozen.signal(Signal::STOP);
-    join_all(jobs.iter().map(|job| client.finished(job))).await;
-    // It goes on as if it still had its jobs.
+    wait_for("somebody else to have its jobs", async || {
+        let records = join_all(jobs.iter().map(|job| client.job(job))).await;
+        records.iter().any(|job| job["attempt"] == 2).then_some(())
+    })
+    .await;
+    // It goes on as if it still had them: its lease would have been good for some seconds more.
     frozen.signal(Signal::CONT);
     system.fires(&["MillhandFencedWrites"], async || {}).await;
+    join_all(jobs.iter().map(|job| client.finished(job))).await;
     frozen.sigterm().await;
 }
 
