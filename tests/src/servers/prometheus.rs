@@ -50,6 +50,8 @@ impl Prometheus {
             command.arg("--config.file").arg(folder.join("prometheus.yaml"));
             command.arg("--storage.tsdb.path").arg(folder.join("data"));
             command.args(["--web.listen-address", &format!("127.0.0.1:{port}"), "--log.level", "warn"]);
+            // The first alert comes before it knows of Alertmanager.
+            command.args(["--rules.alert.resend-delay", "2s"]);
             command
         });
         let mut started = Self { process, client, alertmanager };
