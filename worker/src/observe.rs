@@ -85,6 +85,7 @@ impl Observed {
                 FinishReason::Stop => "stop",
                 FinishReason::Length => "length",
                 FinishReason::ContentFilter => "content_filter",
+                FinishReason::ToolCalls => "tool_calls",
             };
             trace::note_list(&self.span, "gen_ai.response.finish_reasons", word);
         }

@@ -46,7 +46,7 @@ pub(crate) fn scaler(args: &ScalerArgs) -> anyhow::Result<ExitCode> {
     config.index.kind = Some(IndexKind::None);
     Role::Scaler.fit(&mut config)?;
 
-    start_logs();
+    start_logs(None);
     crate::install_crypto();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;

@@ -69,7 +69,10 @@ fn panels(seen: &Seen) -> [(&'static str, Points); 5] {
         ("jobs that could start", of(|sample| sample.ready)),
         ("workers", of(|sample| sample.workers)),
         ("from accept to the last token, p95 of 10 s, in s", seen.samples.iter().filter_map(p95).collect()),
-        ("calls let in during 10 s, % of the limit as it was then (a bucket lets a burst through)", seen.samples.iter().filter_map(used).collect()),
+        (
+            "calls let in during 10 s, % of the limit as it was then (a bucket lets a burst through)",
+            seen.samples.iter().filter_map(used).collect(),
+        ),
         ("cost so far, in cents", of(|sample| sample.usd * 100.0)),
     ]
 }

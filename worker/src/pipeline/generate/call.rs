@@ -163,6 +163,7 @@ async fn listen(
             }
             Some(Ok(ChatDelta::ToolCall(call))) => {
                 seat.pass.answering();
+                observed.heard();
                 tool_calls.push(call);
             }
             Some(Ok(ChatDelta::Finished { reason, usage })) => {
