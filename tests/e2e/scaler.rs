@@ -82,7 +82,9 @@ async fn keda_hears_of_work_that_no_worker_takes_and_how_much_it_is() {
     let first = api.client.submit(chat("one tokens=5")).await;
     assert_eq!(stream.said(), json!({"result": true}));
     assert_eq!(keda.ask("IsActive"), json!({"result": true}));
-    assert_eq!(slots(&keda.ask(&format!("GetMetrics {METRIC}"))), 2.0, "one worker of two slots");
+    // For the job, and for the next one that may come.
+    let first_needed = slots(&keda.ask(&format!("GetMetrics {METRIC}")));
+    assert!((2.0..=4.0).contains(&first_needed), "one worker of two slots, or two: {first_needed}");
     let mut jobs = vec![first];
     for at in 0..40 {
         jobs.push(api.client.submit(chat(&format!("{at} tokens=5"))).await);
