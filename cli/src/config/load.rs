@@ -17,7 +17,7 @@ const DEFAULT_FILE: &str = "millhand.toml";
 const TEXT_KEYS: &[&str] =
     &["api_key", "base_url", "description", "instructions", "model", "name", "otlp_endpoint", "url"];
 /// Keys that are never printed.
-const SECRET_KEYS: &[&str] = &["api_key", "url"];
+const SECRET_KEYS: &[&str] = &["api_key", "otlp_endpoint", "url"];
 /// What other programs call some keys: the variable, the section, the key.
 const COMMON: &[(&str, &str, &str)] = &[
     ("OPENAI_BASE_URL", "model", "base_url"),

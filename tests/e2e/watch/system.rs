@@ -72,6 +72,16 @@ impl System {
         .await;
         println!("{alerts:?} fired after {:.1} s", begun.elapsed().as_secs_f64());
     }
+
+    /// Does it again and again until Prometheus sees this counter rise.
+    pub(super) async fn shows<F: Future<Output = ()>>(&self, counter: &str, act: impl Fn() -> F) {
+        let query = format!("sum(increase({counter}[15s])) > 0");
+        wait_for(&format!("{counter} to rise"), async || {
+            act().await;
+            (!self.prometheus.query(&query).await.is_empty()).then_some(())
+        })
+        .await;
+    }
 }
 
 fn launch(cluster: &Cluster, provider: &Provider, role: &'static str) -> Launch {
