@@ -60,8 +60,8 @@ signals! {
     describe_counter LIMITER_STALE = "millhand_limiter_stale_grants_total", Count, "Grants that came too late to be sent, and were given back.";
     describe_counter CACHE_RESULTS = "millhand_cache_results_total", Count, "Model calls of deterministic agents: kept answer (`hit`), answer of a call that was under way (`flight`), call made (`miss`), call made without the cache (`away`). Label `result`.";
     describe_counter CACHE_SAVED = "millhand_cache_saved_tokens_total", Count, "Tokens of answers that were given again without a call, as they were counted then. Label `direction`.";
-    describe_gauge SCALE_WORKERS = "millhand_scale_workers_count", Count, "Workers of this supervisor. Label `state`.";
-    describe_gauge SCALE_WANTED = "millhand_scale_wanted_workers_count", Count, "Workers there should be, by the last decision.";
+    describe_gauge SCALE_WORKERS = "millhand_scale_workers", Count, "Workers of this supervisor. Label `state`.";
+    describe_gauge SCALE_WANTED = "millhand_scale_wanted_workers", Count, "Workers there should be, by the last decision.";
     describe_gauge SCALE_QUOTA_USED = "millhand_scale_quota_used_ratio", Count, "Share of the models' quota used in the last minute, 0 to 1; 0 where nothing limits.";
     describe_counter SCALE_DECISIONS = "millhand_scale_decisions_total", Count, "Decisions that changed the number of workers. Label `reason`.";
     describe_counter SCALE_STARTS = "millhand_scale_starts_total", Count, "Workers started.";

@@ -63,7 +63,7 @@ async fn has_workers(scale: &Server, count: u32) {
     wait_for(&format!("{count} workers"), async || {
         let metrics = scale.metrics().await;
         let is = |state: &str, count: u32| {
-            metrics.contains(&format!("millhand_scale_workers_count{{state=\"{state}\"}} {count}\n"))
+            metrics.contains(&format!("millhand_scale_workers{{state=\"{state}\"}} {count}\n"))
         };
         (is("up", count) && is("draining", 0) && is("waiting", 0)).then_some(())
     })

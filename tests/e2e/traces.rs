@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use millhand_tests::collector::{Collector, Span};
+use millhand_tests::documents::add;
 use millhand_tests::{Client, Launch, Provider, wait_for};
 
 use crate::cluster::Cluster;
@@ -98,6 +99,28 @@ async fn a_job_is_one_trace_over_two_processes() {
     for (log, whose) in [(api_ended.1, "api"), (worker_ended.1, "worker")] {
         assert!(!log.contains("invoke_agent") && !log.contains("otel"), "{whose} logs spans: {log}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_model_asks_for_is_a_span_of_its_own() {
+    let (dir, model, collector) =
+        (tempfile::tempdir().unwrap(), Provider::start().await, Collector::start().await);
+    let launch = Launch::new(dir.path()).model(&model.base_url());
+    let server = launch.env("MILLHAND_TELEMETRY__OTLP_ENDPOINT", collector.url()).start().await;
+    add(&server.client, "ferry", "fares.md", "# Fares\n\nA bicycle costs three crowns on every crossing.\n")
+        .await;
+    let asked = json!({"input": "What does a bicycle cost?", "agent": "react", "collection": "ferry"});
+    let job = submit(&server.client, asked).await;
+    assert_eq!(server.client.finished(&job).await["status"], "completed");
+    let (status, log) = server.sigterm().await;
+    assert_eq!(status.code(), Some(0), "{log}");
+    let spans = spans(&collector, 6).await;
+    let agent = named(&spans, "invoke_agent react");
+    let tool = named(&spans, "execute_tool search_documents");
+    assert_eq!((&tool.parent, tool.says("gen_ai.tool.name")), (&agent.id, "search_documents"));
+    assert_eq!(named(&spans, "retrieval").parent, tool.id);
+    let calls = spans.iter().filter(|span| span.name == "chat fake-1" && span.parent == agent.id);
+    assert_eq!(calls.count(), 2, "one asks, one answers: {spans:#?}");
 }
 
 /// The usual variable, a call that fails, and a sender that wants no trace.

@@ -3,8 +3,10 @@
 
 use millhand_common::model::{Agent, EventBody, StepKind, Terminal};
 use millhand_common::ports::{ChatMessage, ChatRole, ToolCall, ToolSpec};
+use millhand_common::trace;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tracing::{Instrument, Span};
 
 use super::compose::{self, Prompt};
 use super::condense;
@@ -79,6 +81,18 @@ struct SearchArguments {
     query: String,
 }
 
+/// The span of one search.
+fn traced() -> Span {
+    tracing::info_span!(
+        target: trace::TARGET,
+        "execute_tool",
+        otel.name = format!("execute_tool {SEARCH}"),
+        otel.kind = "internal",
+        gen_ai.operation.name = "execute_tool",
+        gen_ai.tool.name = SEARCH,
+    )
+}
+
 /// What the model is told of a call; `key`: the step under which it is made, or it is not made.
 async fn returned(
     attempt: &Attempt,
@@ -93,7 +107,8 @@ async fn returned(
     attempt.emit(EventBody::ToolCalled { name: name.clone(), arguments: arguments.clone() }).await?;
     let refused = match (key, name.as_str(), serde_json::from_value::<SearchArguments>(arguments)) {
         (Some(key), SEARCH, Ok(SearchArguments { query })) if !query.trim().is_empty() => {
-            let found = retrieve::journaled(attempt, deps, key, StepKind::ToolCall, vec![query]).await?;
+            let search = retrieve::journaled(attempt, deps, key, StepKind::ToolCall, vec![query]);
+            let found = search.instrument(traced()).await?;
             let result = json!({"passages": found.passages.len()});
             attempt.emit(EventBody::ToolReturned { name, result }).await?;
             if found.passages.is_empty() {

@@ -50,13 +50,11 @@ pub(crate) async fn journaled(
     kind: StepKind,
     texts: Vec<String>,
 ) -> Result<Found, Failure> {
-    let operation = if kind == StepKind::ToolCall { "execute_tool" } else { "retrieval" };
     let span = tracing::info_span!(
         target: trace::TARGET,
         "retrieval",
-        otel.name = operation,
         otel.kind = "internal",
-        gen_ai.operation.name = operation
+        gen_ai.operation.name = "retrieval"
     );
     let found: Found = attempt.step(key, kind, search(attempt, deps, texts).instrument(span)).await?;
     let passages = found.passages.iter().map(PassageRef::from).collect();
