@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use millhand_common::model::{JobId, Lane, Timestamp};
+use millhand_common::model::{JobId, Lane, Timestamp, WorkerId};
 use millhand_common::ports::{DeadLetter, LaneDepth, Replayed, WorkerInfo};
 use millhand_common::telemetry;
 use serde::{Deserialize, Serialize};
@@ -113,6 +113,48 @@ pub(crate) async fn limits(State(admin): State<AdminState>) -> Json<Value> {
 pub(crate) async fn workers(State(admin): State<AdminState>) -> Result<Json<Value>, ApiError> {
     let workers: Vec<WorkerInfo> = ask(admin.store.workers()).await?;
     Ok(Json(json!({ "data": workers, "next_cursor": null })))
+}
+
+/// Asks a worker to drain, wherever it runs: it finishes what it runs and pulls no more.
+pub(crate) async fn drain_worker(
+    State(admin): State<AdminState>,
+    Params(NoParams {}): Params<NoParams>,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
+    let not_found = || {
+        ApiError::not_found("worker_not_found", "No such worker lives: GET /v1/workers lists those that do.")
+    };
+    let id: WorkerId = path_id(&id, not_found)?;
+    if !ask(admin.store.drain_worker(id)).await? {
+        return Err(not_found());
+    }
+    Ok((StatusCode::ACCEPTED, Json(json!({ "id": id, "status": "draining" }))).into_response())
+}
+
+/// Nothing of the lane is claimed until it is resumed; accepts go on.
+pub(crate) async fn pause_lane(
+    State(admin): State<AdminState>,
+    Params(NoParams {}): Params<NoParams>,
+    Path(lane): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    set_paused(&admin, &lane, true).await
+}
+
+pub(crate) async fn resume_lane(
+    State(admin): State<AdminState>,
+    Params(NoParams {}): Params<NoParams>,
+    Path(lane): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    set_paused(&admin, &lane, false).await
+}
+
+async fn set_paused(admin: &AdminState, lane: &str, paused: bool) -> Result<Json<Value>, ApiError> {
+    let known = Lane::ALL.into_iter().find(|known| known.as_str() == lane);
+    let lane = known.ok_or_else(|| {
+        ApiError::not_found("lane_not_found", "There is no such lane: the lanes are interactive and batch.")
+    })?;
+    ask(admin.store.pause_lane(lane, paused)).await?;
+    Ok(Json(json!({ "lane": lane, "paused": paused })))
 }
 
 #[derive(Serialize, ToSchema)]

@@ -48,6 +48,12 @@ pub(crate) enum Command {
     Jobs(JobsArgs),
     /// List, show, replay and drop jobs that failed for good
     DeadLetters(DeadLettersArgs),
+    /// List workers, and have one drain
+    Workers(WorkersArgs),
+    /// List, pause and resume the lanes of the queue
+    Lanes(LanesArgs),
+    /// Show what the system does, live
+    Top(TopArgs),
     /// Make, list and revoke the keys that the API asks for
     Keys(KeysArgs),
     /// Serve a model provider in a box: limits, faults and bills without a model
@@ -350,6 +356,62 @@ pub(crate) struct DeadLettersListArgs {
 pub(crate) struct DeadLetterArgs {
     /// Id of the job that failed, job_…
     pub(crate) job: JobId,
+    #[command(flatten)]
+    pub(crate) client: AdminClientArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WorkersArgs {
+    #[command(subcommand)]
+    pub(crate) command: WorkersCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum WorkersCommand {
+    /// The workers that live, on all machines
+    List(AdminClientArgs),
+    /// Have a worker finish what it runs and pull no more
+    Drain(WorkerDrainArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WorkerDrainArgs {
+    /// As `millhand workers list` shows it
+    pub(crate) worker: WorkerId,
+    #[command(flatten)]
+    pub(crate) client: AdminClientArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LanesArgs {
+    #[command(subcommand)]
+    pub(crate) command: LanesCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LanesCommand {
+    /// The lanes, and what is in them
+    List(AdminClientArgs),
+    /// Start no job of a lane; jobs are still accepted, and what runs goes on
+    Pause(LaneArgs),
+    /// Start jobs of a lane again
+    Resume(LaneArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LaneArgs {
+    /// interactive or batch
+    #[arg(value_parser = ["interactive", "batch"])]
+    pub(crate) lane: String,
+    #[command(flatten)]
+    pub(crate) client: AdminClientArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TopArgs {
+    /// Print once and end, as when standard output is no terminal
+    #[arg(long)]
+    pub(crate) once: bool,
     #[command(flatten)]
     pub(crate) client: AdminClientArgs,
 }

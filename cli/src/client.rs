@@ -4,7 +4,9 @@ pub(crate) mod ask;
 pub(crate) mod dead_letters;
 pub(crate) mod ingest;
 pub(crate) mod jobs;
+pub(crate) mod operate;
 pub(crate) mod search;
+pub(crate) mod top;
 
 mod files;
 mod follow;

@@ -56,6 +56,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Search(args) => wait_for(client::search::run(args)).map(done),
         Command::Ask(args) => wait_for(client::ask::run(args)),
         Command::Jobs(args) => wait_for(client::jobs::run(args)).map(done),
+        Command::Workers(args) => wait_for(client::operate::workers(args)).map(done),
+        Command::Lanes(args) => wait_for(client::operate::lanes(args)).map(done),
+        Command::Top(args) => wait_for(client::top::run(args)).map(done),
         Command::DeadLetters(args) => wait_for(client::dead_letters::run(args)).map(done),
     }
 }
@@ -116,6 +119,9 @@ mod tests {
           ask           Ask a question; the answer is printed as it comes, then its sources
           jobs          List, show, follow and cancel jobs
           dead-letters  List, show, replay and drop jobs that failed for good
+          workers       List workers, and have one drain
+          lanes         List, pause and resume the lanes of the queue
+          top           Show what the system does, live
           keys          Make, list and revoke the keys that the API asks for
           provider      Serve a model provider in a box: limits, faults and bills without a model
           config        Look at the configuration

@@ -33,5 +33,5 @@ pub use models::{
 pub use reader::{JobFilter, JobReader, LogPage, Lookup, Page, Signal, Subscription, UsageBy, UsageRow};
 pub use store::{
     Accept, Accepted, Appended, By, Cancelled, Claim, Claimed, Closed, DeadLetter, JobStore, Lease, Released,
-    Renewed, Replayed, Run, StoreError, SweepReport, WorkerInfo, WorkerSignal,
+    Renewed, Replayed, Run, StoreError, SweepReport, WorkerInfo, WorkerOrders, WorkerSignal,
 };

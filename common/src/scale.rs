@@ -123,11 +123,15 @@ impl Observed {
     pub fn of(workers: u32, lanes: &[LaneDepth], quota: Option<Quota>) -> Self {
         let mut observed = Self { workers, quota, ..Self::default() };
         for lane in lanes {
-            observed.ready += lane.ready;
-            observed.due_soon += lane.due_soon;
             observed.running += lane.running;
-            observed.oldest_ready = observed.oldest_ready.max(Duration::from_millis(lane.oldest_ready_ms));
             observed.totals += lane.totals;
+            // Of what is paused nothing can be worked off.
+            if !lane.paused {
+                observed.ready += lane.ready;
+                observed.due_soon += lane.due_soon;
+                observed.oldest_ready =
+                    observed.oldest_ready.max(Duration::from_millis(lane.oldest_ready_ms));
+            }
         }
         observed
     }

@@ -1,8 +1,8 @@
 //! Pulls jobs into free slots, runs them, and drains.
 
 mod hand_on;
+mod orders;
 mod place;
-mod watch;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -23,8 +23,8 @@ use crate::Pipeline;
 use crate::lease::Orders;
 use crate::quota::{Quota, opened, pulled};
 use hand_on::hand_on;
+use orders::{obey, say_present};
 use place::run_claimed;
-use watch::{obey, say_present};
 
 /// Claims of due work under way at a time: more would only find the due index empty.
 const CLAIMS_AT_ONCE: usize = 8;
@@ -84,6 +84,8 @@ struct Shared {
     /// hand at a time.
     quiet_until: Mutex<Option<Instant>>,
     pulls: AtomicUsize,
+    /// Lanes of which the store gives nothing now.
+    paused: watch::Sender<Vec<Lane>>,
     give_up: CancellationToken,
 }
 
@@ -123,6 +125,7 @@ impl Worker {
             in_hand: AtomicUsize::new(0),
             quiet_until: Mutex::default(),
             pulls: AtomicUsize::new(0),
+            paused: watch::Sender::default(),
             give_up: CancellationToken::new(),
         };
         Self { shared: Arc::new(shared), config, quotas: Vec::new() }
@@ -209,12 +212,19 @@ async fn next(
         shared.store.due().await;
         claim
     };
+    let mut paused = shared.paused.subscribe();
+    let [interactive, batch] = {
+        let paused = paused.borrow_and_update();
+        Lane::ALL.map(|lane| !paused.contains(&lane))
+    };
     // Cancel-safe by the contracts of `JobStore::due` and `Broker::receive`.
     let woken = tokio::select! {
         biased;
         claim = due => Ok((claim, Wake::Due)),
-        hint = shared.broker.receive(Lane::Interactive) => hint.map(|hint| (None, Wake::Hint(hint))),
-        hint = shared.broker.receive(Lane::Batch) => hint.map(|hint| (None, Wake::Hint(hint))),
+        hint = shared.broker.receive(Lane::Interactive), if interactive => hint.map(|hint| (None, Wake::Hint(hint))),
+        hint = shared.broker.receive(Lane::Batch), if batch => hint.map(|hint| (None, Wake::Hint(hint))),
+        // Looks again, with other lanes.
+        _ = paused.changed() => return None,
     };
     match woken {
         Ok((claim, wake)) => Some(Next { slot, gate, claim, wake }),

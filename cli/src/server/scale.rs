@@ -52,6 +52,7 @@ impl Supervisor {
                 () = sleep_until(wake.into()) => {}
             }
             fleet.start_due();
+            fleet.show();
             if Instant::now() < look_at {
                 continue;
             }

@@ -56,8 +56,14 @@ impl Server {
         if let Some(id) = id {
             worker = worker.with_id(id);
         }
+        let drain = self.drain.clone();
         tasks.spawn(async move {
-            worker.run(pull).await;
+            // Whoever asks it to drain, also through the store: readiness is off then.
+            let unready = async {
+                pull.cancelled().await;
+                drain.begin();
+            };
+            tokio::join!(worker.run(pull.clone()), unready);
             Task::Worker
         });
         Ok(())

@@ -36,10 +36,12 @@
 //! | `usage` | hash | `<day> <tenant> <calls\|input\|output\|nano> <model>` → sum |
 //! | `budget:<day>` | hash | for two days: `<spent\|held> <tenant>` → billionths of a dollar |
 //! | `totals` | hash | `<lane> <arrived\|ended\|busy\|calls>` → sum, for ever |
+//! | `paused` | set | lanes of which nothing is claimed; in every shard |
 //! | `version` | string | the last version given |
 //! | `op:<uuid>` | string | for a minute, what a claim from the due index or a removal answered |
 //!
-//! Outside the shards: `<prefix>:{workers}:alive` and `:info` (who lives, until when), and
+//! Outside the shards: `<prefix>:{workers}:alive`, `:info`, `:drain` and `:paused` (who lives, until when, who is
+//! to drain, and the paused lanes once more), and
 //! `<prefix>:{keys}` (API keys, and the secret
 //! that processes share), `<prefix>:{s0}:format`, the version of this layout; a store of another version is refused.
 //!

@@ -27,6 +27,7 @@ pub mod close;
 pub mod conversations;
 pub mod dead_letters;
 pub mod fairness;
+pub mod lanes;
 pub mod lease;
 pub mod load;
 pub mod log;
@@ -327,6 +328,9 @@ macro_rules! store_conformance {
             load: what_comes_due_soon_is_told_apart,
             load: what_arrives_is_counted_once_whatever_becomes_of_it,
             load: answers_are_counted_with_the_time_in_their_slots,
+            lanes: a_paused_lane_takes_in_and_gives_nothing_until_it_is_resumed,
+            lanes: a_paused_lane_loses_no_deadline_and_no_cancel,
+            lanes: a_worker_is_told_to_drain_and_of_paused_lanes,
             fairness: the_least_served_tenant_is_next,
             fairness: one_tenant_s_jobs_run_oldest_first,
             spending: usage_is_counted_by_tenant_model_and_day,

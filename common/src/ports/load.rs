@@ -20,6 +20,8 @@ pub struct LaneDepth {
     pub running: u64,
     /// Age of the oldest ready job, in milliseconds since it became ready.
     pub oldest_ready_ms: u64,
+    /// Nothing of it is claimed until an operator resumes it.
+    pub paused: bool,
     #[serde(flatten)]
     pub totals: Totals,
 }
@@ -35,6 +37,7 @@ impl LaneDepth {
             due_soon: 0,
             running: 0,
             oldest_ready_ms: 0,
+            paused: false,
             totals: Totals::default(),
         }
     }

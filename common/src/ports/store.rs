@@ -78,7 +78,16 @@ pub trait JobStore: Send + Sync {
 
     /// Says that this worker lives and what it does; repeated each second. A worker that stops saying
     /// so for 3 s has its jobs challenged.
-    async fn present(&self, worker: &WorkerInfo) -> Result<(), StoreError>;
+    /// Answers what operators want of it.
+    async fn present(&self, worker: &WorkerInfo) -> Result<WorkerOrders, StoreError>;
+
+    /// Asks a worker to drain, which it hears when it next says that it lives; false when no such worker
+    /// lives.
+    async fn drain_worker(&self, worker: WorkerId) -> Result<bool, StoreError>;
+
+    /// Stops or resumes claims of a lane, by hint or from the due index, whatever process asks. Accepts go on,
+    /// and so do jobs that run, deadlines and cancels. May be repeated; outlives processes.
+    async fn pause_lane(&self, lane: Lane, paused: bool) -> Result<(), StoreError>;
 
     /// The next thing the store wants from this worker's jobs. Cancel-safe.
     async fn signal(&self, worker: WorkerId) -> WorkerSignal;
@@ -264,6 +273,15 @@ pub struct WorkerInfo {
     /// The name of its machine, which is its pod's on Kubernetes; empty when it did not say.
     #[serde(default)]
     pub host: String,
+}
+
+/// What operators want of a worker.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WorkerOrders {
+    /// Finish what runs, pull no more.
+    pub drain: bool,
+    /// Lanes of which nothing is claimed.
+    pub paused: Vec<Lane>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -27,7 +27,7 @@ use crate::model::{EventBody, JobId, Lane, TenantId, Terminal, Timestamp, WaitRe
 use crate::ports::{
     Accept, Accepted, Appended, Budget, By, Cancelled, Claim, Claimed, Closed, DeadLetter, Held, Hold,
     JobStore, LaneDepth, Lease, Released, Renewed, Replayed, Run, Spending, StoreError, SweepReport,
-    WorkerInfo, WorkerSignal,
+    WorkerInfo, WorkerOrders, WorkerSignal,
 };
 
 use super::clock::Clock;
@@ -287,10 +287,21 @@ impl JobStore for EmbeddedStore {
         self.run(move |tx| close::cancel(tx, &tenant, job)).await
     }
 
-    async fn present(&self, worker: &WorkerInfo) -> Result<(), StoreError> {
+    async fn present(&self, worker: &WorkerInfo) -> Result<WorkerOrders, StoreError> {
         let worker = worker.clone();
-        self.in_memory(move |tx| {
-            tx.state.present(worker, tx.now);
+        self.in_memory(move |tx| Ok(tx.state.present(worker, tx.now))).await
+    }
+
+    async fn drain_worker(&self, worker: WorkerId) -> Result<bool, StoreError> {
+        self.in_memory(move |tx| Ok(tx.state.drain(worker, tx.now))).await
+    }
+
+    async fn pause_lane(&self, lane: Lane, paused: bool) -> Result<(), StoreError> {
+        self.run(move |tx| {
+            tx.db
+                .prepare_cached("UPDATE totals SET paused = ?2 WHERE lane = ?1")?
+                .execute(rusqlite::params![record::lane_code(lane), paused])?;
+            tx.state.pause(lane, paused);
             Ok(())
         })
         .await

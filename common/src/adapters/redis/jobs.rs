@@ -14,7 +14,7 @@ use crate::model::{
 };
 use crate::ports::{
     Accept, Accepted, Appended, By, Cancelled, Claim, Claimed, Closed, DeadLetter, JobStore, LaneDepth,
-    Lease, Released, Renewed, Replayed, Run, StoreError, SweepReport, WorkerInfo, WorkerSignal,
+    Lease, Released, Renewed, Replayed, Run, StoreError, SweepReport, WorkerInfo, WorkerOrders, WorkerSignal,
 };
 use crate::telemetry;
 
@@ -366,11 +366,30 @@ impl JobStore for RedisStore {
         }
     }
 
-    async fn present(&self, worker: &WorkerInfo) -> Result<(), StoreError> {
+    async fn present(&self, worker: &WorkerInfo) -> Result<WorkerOrders, StoreError> {
         self.feed.know(worker.id);
         let info = serde_json::to_string(worker).expect("plain data");
         let args = vec![worker.id.to_string(), info, Lease::PRESENCE_TTL.as_millis().to_string()];
-        self.run_with(&scripts::PRESENT, vec![self.workers_key()], args).await.map(|_| ())
+        let answer = self.run_with(&scripts::PRESENT, vec![self.workers_key()], args).await?.value;
+        let parts = list(&answer)?;
+        let paused = list(at(parts, 1)?)?.iter().map(text).collect::<Result<Vec<_>, _>>()?;
+        let is_paused = |lane: &Lane| paused.contains(&lane.as_str());
+        let paused = Lane::ALL.into_iter().filter(is_paused).collect();
+        Ok(WorkerOrders { drain: number(at(parts, 0)?)? == 1, paused })
+    }
+
+    async fn drain_worker(&self, worker: WorkerId) -> Result<bool, StoreError> {
+        let answer =
+            self.run_with(&scripts::DRAIN, vec![self.workers_key()], vec![worker.to_string()]).await?.value;
+        Ok(number(at(list(&answer)?, 0)?)? == 1)
+    }
+
+    async fn pause_lane(&self, lane: Lane, paused: bool) -> Result<(), StoreError> {
+        let args = vec![lane.as_str().to_owned(), u8::from(paused).to_string()];
+        for answer in self.run_everywhere(&scripts::PAUSE, &args).await {
+            answer?;
+        }
+        self.run_with(&scripts::PAUSE, vec![self.workers_key()], args).await.map(|_| ())
     }
 
     async fn signal(&self, worker: WorkerId) -> WorkerSignal {

@@ -50,6 +50,8 @@ scripts! {
     SWEEP " flags=allow-oom" = "due" "ending" "challenging" "removing" "sweep";
     STAMP " flags=allow-oom" = "stamp";
     PRESENT " flags=allow-oom" = "present";
+    PAUSE " flags=allow-oom" = "pause";
+    DRAIN " flags=allow-oom" = "drain";
     FORGET " flags=allow-oom" = "forget";
     DROP_LETTER " flags=allow-oom" = "drop_letter";
     CONVERSATION " flags=allow-oom" = "conversation";

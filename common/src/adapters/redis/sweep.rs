@@ -99,11 +99,12 @@ impl RedisStore {
                 depth.due_soon += count(2)?;
                 depth.running += count(3)?;
                 depth.oldest_ready_ms = depth.oldest_ready_ms.max(count(4)?);
+                depth.paused |= count(5)? == 1;
                 depth.totals += Totals {
-                    arrived: count(5)?,
-                    ended: count(6)?,
-                    busy: Duration::from_millis(count(7)?),
-                    calls: count(8)?,
+                    arrived: count(6)?,
+                    ended: count(7)?,
+                    busy: Duration::from_millis(count(8)?),
+                    calls: count(9)?,
                 };
             }
         }

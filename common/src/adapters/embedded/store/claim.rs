@@ -26,6 +26,7 @@ pub(super) fn claim(
     else {
         return Ok(Claimed::Done);
     };
+    let lane = live.lane;
     let takeover = match live.lease {
         Some(_) if live.op == Some(claim.op) => return run(tx, id).map(Claimed::Run),
         Some(held) if held.is_live(now) => return Ok(Claimed::Busy),
@@ -40,6 +41,11 @@ pub(super) fn claim(
         return Ok(Claimed::Done);
     }
     if live.not_before.is_some_and(|at| at > now) || live.ready_at > now || !tx.state.is_head(id) {
+        return Ok(Claimed::Waiting);
+    }
+    if tx.state.is_paused(lane) {
+        // Its hint is used up.
+        tx.state.make_due(id, now);
         return Ok(Claimed::Waiting);
     }
     if takeover.is_some() && !died(tx, id)? {

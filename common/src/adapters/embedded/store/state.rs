@@ -3,14 +3,14 @@
 //! Everything here is rebuilt from the disk at start, but for leases: those of an earlier process are
 //! void by definition.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use rusqlite::Connection;
 use uuid::Uuid;
 
 use crate::model::{ConversationId, JobId, Lane, Status, TenantId, Timestamp, Wait, WorkerId};
-use crate::ports::{LaneDepth, Lease, WorkerInfo};
+use crate::ports::{LaneDepth, Lease, WorkerInfo, WorkerOrders};
 
 use super::spending::{self, Days, Money};
 use super::totals::{self, OfLanes};
@@ -83,6 +83,9 @@ pub(in super::super) struct State {
     workers: HashMap<WorkerId, (WorkerInfo, Timestamp)>,
     pub(super) days: Days,
     pub(super) totals: OfLanes,
+    paused: BTreeSet<Lane>,
+    /// Workers that are to drain.
+    to_drain: HashSet<WorkerId>,
     last_version: u64,
 }
 
@@ -148,6 +151,7 @@ impl State {
         }
         state.days = spending::load(db, &mut state.jobs)?;
         state.totals = totals::load(db)?;
+        state.paused = totals::paused(db)?;
         Ok(state)
     }
 
@@ -172,6 +176,7 @@ impl State {
         }
         spending::keep_holds(&mut self.jobs, &mut self.days, &old.jobs);
         self.workers = old.workers.clone();
+        self.to_drain = old.to_drain.clone();
         self.last_version = self.last_version.max(old.last_version);
         self
     }
@@ -345,7 +350,7 @@ impl State {
 
     /// The oldest ready job of the tenant that runs least.
     pub(super) fn next_ready(&self, lane: Lane) -> Option<JobId> {
-        let tenants = self.ready.get(&lane)?;
+        let tenants = self.ready.get(&lane).filter(|_| !self.is_paused(lane))?;
         let running = |tenant: &TenantId| self.running.get(tenant).copied().unwrap_or(0);
         let oldest = |jobs: &BTreeSet<(u64, JobId)>| jobs.first().copied();
         tenants
@@ -357,7 +362,7 @@ impl State {
 
     /// When [`Self::next_ready`] may answer: a past moment when it would now.
     pub(in super::super) fn next_due(&self) -> Option<Timestamp> {
-        if self.ready.values().any(|tenants| !tenants.is_empty()) {
+        if self.ready.iter().any(|(lane, tenants)| !tenants.is_empty() && !self.is_paused(*lane)) {
             return Some(Timestamp::from_millis(0));
         }
         self.timers.first().map(|(at, _)| *at)
@@ -386,8 +391,31 @@ impl State {
         self.jobs.iter().filter_map(|(id, live)| live.lease.map(|held| (*id, live, held)))
     }
 
-    pub(super) fn present(&mut self, worker: WorkerInfo, now: Timestamp) {
+    pub(super) fn present(&mut self, worker: WorkerInfo, now: Timestamp) -> WorkerOrders {
+        let drain = self.to_drain.contains(&worker.id);
         self.workers.insert(worker.id, (worker, now + Lease::PRESENCE_TTL));
+        WorkerOrders { drain, paused: self.paused.iter().copied().collect() }
+    }
+
+    /// False when no such worker lives.
+    pub(super) fn drain(&mut self, worker: WorkerId, now: Timestamp) -> bool {
+        let lives = self.workers.get(&worker).is_some_and(|(_, until)| *until > now);
+        if lives {
+            self.to_drain.insert(worker);
+        }
+        lives
+    }
+
+    pub(super) fn is_paused(&self, lane: Lane) -> bool {
+        self.paused.contains(&lane)
+    }
+
+    pub(super) fn pause(&mut self, lane: Lane, paused: bool) {
+        if paused {
+            self.paused.insert(lane);
+        } else {
+            self.paused.remove(&lane);
+        }
     }
 
     /// Forgets and answers the workers whose word that they live has run out.
@@ -396,6 +424,7 @@ impl State {
             self.workers.iter().filter(|(_, (_, until))| *until <= now).map(|(id, _)| *id).collect();
         for worker in &absent {
             self.workers.remove(worker);
+            self.to_drain.remove(worker);
         }
         absent
     }
@@ -408,8 +437,11 @@ impl State {
     }
 
     pub(super) fn depth(&self, now: Timestamp, soon: Duration) -> Vec<LaneDepth> {
-        let mut depths = Lane::ALL
-            .map(|lane| LaneDepth { totals: self.totals[totals::place(lane)], ..LaneDepth::empty(lane) });
+        let mut depths = Lane::ALL.map(|lane| LaneDepth {
+            totals: self.totals[totals::place(lane)],
+            paused: self.is_paused(lane),
+            ..LaneDepth::empty(lane)
+        });
         for (id, live) in &self.jobs {
             let depth = &mut depths[totals::place(live.lane)];
             let starts = live.not_before.map_or(live.ready_at, |at| at.max(live.ready_at));

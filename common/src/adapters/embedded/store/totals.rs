@@ -1,6 +1,7 @@
 //! What ever came and was done, by lane: counted on the disk, in the transaction that makes it so, and in
 //! memory, where it is read.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rusqlite::{Connection, params};
@@ -27,6 +28,13 @@ pub(super) fn load(db: &Connection) -> rusqlite::Result<OfLanes> {
         };
     }
     Ok(all)
+}
+
+/// The lanes of which nothing is claimed.
+pub(super) fn paused(db: &Connection) -> rusqlite::Result<BTreeSet<Lane>> {
+    db.prepare("SELECT lane FROM totals WHERE paused = 1")?
+        .query_map([], |row| Ok(record::lane(row.get(0)?)))?
+        .collect()
 }
 
 /// A job could start for the first time.

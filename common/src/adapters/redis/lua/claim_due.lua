@@ -7,6 +7,7 @@ if again then
   local job = load(again)
   if is_open(job) and job.owner and job.op == op then return {'run', run(job), died, ended, unheard} end
 end
+if is_paused(lane) then return {'none', false, died, ended} end
 ripen(lane)
 -- Jobs that turn out to be busy or waiting leave the index: the first has a watched lease, the second
 -- becomes due when its turn comes. More than these at once would make others wait.

@@ -15,6 +15,11 @@ local function try_claim(job, by)
     return 'done'
   end
   if job.ready_at > now or not is_head(job) then return 'waiting' end
+  if is_paused(job.lane) then
+    -- Its hint is used up.
+    if job.due ~= 'ready' then make_due(job, now) end
+    return 'waiting'
+  end
   if job.owner then
     put(job, {deaths = job.deaths + 1})
     if job.deaths >= MAX_DEATHS then

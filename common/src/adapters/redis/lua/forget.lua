@@ -4,6 +4,7 @@ for at = 3, #ARGV do
   if word and tonumber(word) <= tonumber(ARGV[2]) then
     redis.call('ZREM', P .. ':alive', ARGV[at])
     redis.call('HDEL', P .. ':info', ARGV[at])
+    redis.call('SREM', P .. ':drain', ARGV[at])
   end
 end
 return {'ok'}

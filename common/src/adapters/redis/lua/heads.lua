@@ -5,9 +5,12 @@ local answer = {}
 for _, key in ipairs(KEYS) do
   P = key
   for _, lane in ipairs({'interactive', 'batch'}) do
-    ripen(lane)
-    local head = redis.call('ZRANGE', P .. ':heads:' .. lane, 0, 0, 'WITHSCORES')
-    local timer = redis.call('ZRANGE', P .. ':timers:' .. lane, 0, 0, 'WITHSCORES')
+    local head, timer = {}, {}
+    if not is_paused(lane) then
+      ripen(lane)
+      head = redis.call('ZRANGE', P .. ':heads:' .. lane, 0, 0, 'WITHSCORES')
+      timer = redis.call('ZRANGE', P .. ':timers:' .. lane, 0, 0, 'WITHSCORES')
+    end
     answer[#answer + 1] = head[2] or ''
     answer[#answer + 1] = head[1] and string.match(head[1], '^%d+') or ''
     answer[#answer + 1] = timer[2] or ''

@@ -27,6 +27,8 @@ end
 
 -- A dry run changes nothing that is stored.
 local p, dry
+-- What a dry run would have added to the slots: {slot, units}, oldest first.
+local unstored = {}
 
 local function renew()
   for d = 1, 4 do
@@ -71,7 +73,10 @@ local function spend(at, units)
   if units[1] + units[2] + units[3] + units[4] == 0 then return end
   local slot = text(slot_of(at))
   for d = 1, 4 do p.m[d].spent = p.m[d].spent + units[d] end
-  if dry then return end
+  if dry then
+    unstored[#unstored + 1] = {slot_of(at), units}
+    return
+  end
   local before = redis.call('HGET', P .. ':spent', slot)
   if before then
     local sum = cmsgpack.unpack(before)
@@ -89,6 +94,9 @@ local function slots_up_to(last)
     for n, value in ipairs(values) do
       if value then found[#found + 1] = {p.oldest + from + n - 2, cmsgpack.unpack(value)} end
     end
+  end
+  for _, slot in ipairs(unstored) do
+    if slot[1] <= last then found[#found + 1] = slot end
   end
   return found
 end

@@ -199,6 +199,8 @@ end
 -- Counters that only grow, of a lane: arrived, ended, busy (milliseconds), calls.
 local function tally(job, what, by) redis.call('HINCRBY', P .. ':totals', job.lane .. ' ' .. what, text(by)) end
 
+local function is_paused(lane) return redis.call('SISMEMBER', P .. ':paused', lane) == 1 end
+
 local function next_version()
   local last = tonumber(redis.call('GET', P .. ':version') or '0')
   local version = math.max(now_us, last + 1)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use millhand_common::ports::{WorkerInfo, WorkerSignal};
+use millhand_common::ports::{WorkerInfo, WorkerOrders, WorkerSignal};
 use tokio_util::sync::CancellationToken;
 
 use super::{Shared, WorkerConfig};
@@ -29,8 +29,15 @@ pub(super) async fn say_present(
             own_index: config.own_index,
             host: host.clone(),
         };
-        if let Err(err) = shared.store.present(&info).await {
-            tracing::warn!(error = %err, "cannot say that this worker lives");
+        match shared.store.present(&info).await {
+            Ok(WorkerOrders { drain, paused }) => {
+                if drain && !shutdown.is_cancelled() {
+                    tracing::info!("an operator asks this worker to drain");
+                    shutdown.cancel();
+                }
+                shared.paused.send_if_modified(|before| std::mem::replace(before, paused) != *before);
+            }
+            Err(err) => tracing::warn!(error = %err, "cannot say that this worker lives"),
         }
         // Cancel-safe: both branches only wait.
         tokio::select! {
