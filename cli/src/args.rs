@@ -54,6 +54,8 @@ pub(crate) enum Command {
     Lanes(LanesArgs),
     /// Show what the system does, live
     Top(TopArgs),
+    /// Look at every part that is configured: what is wrong, and what to type
+    Doctor(DoctorArgs),
     /// Make, list and revoke the keys that the API asks for
     Keys(KeysArgs),
     /// Serve a model provider in a box: limits, faults and bills without a model
@@ -414,6 +416,15 @@ pub(crate) struct TopArgs {
     pub(crate) once: bool,
     #[command(flatten)]
     pub(crate) client: AdminClientArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    pub(crate) folder: FolderArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

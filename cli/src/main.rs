@@ -3,6 +3,7 @@
 mod args;
 mod client;
 mod config;
+mod doctor;
 mod folder;
 mod keys;
 mod provider;
@@ -59,6 +60,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Workers(args) => wait_for(client::operate::workers(args)).map(done),
         Command::Lanes(args) => wait_for(client::operate::lanes(args)).map(done),
         Command::Top(args) => wait_for(client::top::run(args)).map(done),
+        Command::Doctor(args) => wait_for(doctor::run(args)),
         Command::DeadLetters(args) => wait_for(client::dead_letters::run(args)).map(done),
     }
 }
@@ -122,6 +124,7 @@ mod tests {
           workers       List workers, and have one drain
           lanes         List, pause and resume the lanes of the queue
           top           Show what the system does, live
+          doctor        Look at every part that is configured: what is wrong, and what to type
           keys          Make, list and revoke the keys that the API asks for
           provider      Serve a model provider in a box: limits, faults and bills without a model
           config        Look at the configuration

@@ -9,6 +9,7 @@ mod models;
 mod observe;
 mod parts;
 mod pipelines;
+pub(crate) mod probe;
 mod record;
 mod role;
 mod sample;

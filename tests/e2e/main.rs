@@ -25,6 +25,7 @@ mod meaning;
 mod mixes;
 mod newcomer;
 mod nginx;
+mod operate;
 mod poison;
 mod provider;
 mod react;

@@ -101,6 +101,14 @@ pub(super) async fn pgvector(
     Ok((documents, Arc::new(index)))
 }
 
+/// Whether the tables are there. Changes nothing.
+pub(super) async fn check_database(index: &IndexConfig) -> anyhow::Result<()> {
+    let database = Database::connect(address(index.url.as_ref())).await?;
+    database.check().await?;
+    database.close().await;
+    Ok(())
+}
+
 /// Sets up the tables; the steps taken.
 pub(crate) async fn migrate(index: &IndexConfig) -> anyhow::Result<Vec<String>> {
     let database = Database::connect(address(index.url.as_ref())).await.context("[index]")?;
