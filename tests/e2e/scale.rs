@@ -70,6 +70,15 @@ async fn has_workers(scale: &Server, count: u32) {
     .await;
 }
 
+/// Waits until so many workers say that they live.
+async fn shows_workers(server: &Server, count: usize) {
+    wait_for("workers that live", async || {
+        let workers = server.operator().get("/v1/workers").await.json();
+        (workers["data"].as_array().unwrap().len() == count).then_some(())
+    })
+    .await;
+}
+
 /// Of every worker that was ever started.
 fn pids(scale: &Server) -> Vec<Pid> {
     let lines = scale.logged();
@@ -102,15 +111,13 @@ async fn workers_follow_a_burst_up_and_down_a_killed_one_is_replaced_and_nothing
     has_workers(&scale, 1).await;
     println!("back at one worker {:.1} s after the last answer", empty.elapsed().as_secs_f64());
     assert_eq!(scale.metric("millhand_scale_crashes_total").await, 1.0, "the drained ones ended well");
-    let workers = scale.operator().get("/v1/workers").await.json();
-    assert_eq!(workers["data"].as_array().unwrap().len(), 1, "{workers}");
+    // Those that ended are shown until their word that they live runs out.
+    shows_workers(&api, 1).await;
     println!("{}", scale.printed());
 
     let (status, log) = scale.sigterm().await;
     assert!(status.success(), "{log}");
-    let workers = api.operator().get("/v1/workers").await.json();
-    let left = workers["data"].as_array().unwrap().iter().filter(|worker| worker["draining"] == false);
-    assert_eq!(left.count(), 0, "{workers}");
+    shows_workers(&api, 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
