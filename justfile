@@ -53,6 +53,12 @@ bench-quota *ARGS:
     cargo build --release --locked -p millhand -p millhand-tests
     ./target/release/bench quota {{ARGS}}
 
+# Ten times as many jobs as can be done, and a quiet tenant beside them (about three minutes).
+bench-overload:
+    ./tests/run --install
+    cargo build --release --locked -p millhand -p millhand-tests
+    ./target/release/bench overload
+
 # Every fault under load on real servers until the numbers mean something: `just chaos kafka 1`.
 chaos *ARGS:
     ./tests/run --install

@@ -25,7 +25,7 @@ pub struct Allowance {
 impl ApiInner {
     /// The refusal of a job that could not make a single call today, even if all calls under way gave back
     /// what they hold.
-    pub(crate) async fn refusal(&self, spec: &JobSpec) -> Result<Option<ApiError>, ApiError> {
+    pub(crate) async fn over_budget(&self, spec: &JobSpec) -> Result<Option<ApiError>, ApiError> {
         let JobInput::Chat { messages } = &spec.input else { return Ok(None) };
         let Some(allowance) = &self.ports.allowance else { return Ok(None) };
         let Some(limit) = allowance.limits.per_day(&spec.tenant) else { return Ok(None) };
@@ -47,13 +47,8 @@ impl ApiInner {
              fit. The next day begins at {resets_at}."
         );
         let seconds = resets_at.since(spending.now).as_secs() + 1;
+        metrics::counter!(telemetry::BUDGET_REFUSALS, "reason" => "submit").increment(1);
         let error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, "budget_exhausted", detail);
         Ok(Some(ApiError { retry_after: u32::try_from(seconds).ok(), ..error }))
-    }
-
-    /// Nothing new is taken in for this reason.
-    pub(crate) fn refused(error: Option<ApiError>) -> ApiError {
-        metrics::counter!(telemetry::BUDGET_REFUSALS, "reason" => "submit").increment(1);
-        error.unwrap_or_else(|| ApiError::internal("a job was refused without a reason"))
     }
 }

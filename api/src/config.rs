@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use millhand_common::model::Lane;
 use serde::Deserialize;
 
 /// What the ingress reads from its section.
@@ -14,6 +15,7 @@ pub struct ApiConfig {
     /// Origins of web pages besides our own that may call us, e.g. `"https://chat.example"`.
     pub cors_origins: Vec<String>,
     pub limits: ApiLimits,
+    pub admission: AdmissionConfig,
 }
 
 impl Default for ApiConfig {
@@ -22,7 +24,39 @@ impl Default for ApiConfig {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             cors_origins: Vec::new(),
             limits: ApiLimits::default(),
+            admission: AdmissionConfig::default(),
         }
+    }
+}
+
+/// When new jobs are refused because of the work that waits already. Whatever is set here, a job is refused that
+/// is not expected to start within the first half of its deadline.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdmissionConfig {
+    /// Longest expected wait of a job that is let in; absent, half its deadline.
+    #[serde(with = "humantime_serde")]
+    pub max_wait_interactive: Option<Duration>,
+    /// The same for the batch lane.
+    #[serde(with = "humantime_serde")]
+    pub max_wait_batch: Option<Duration>,
+    /// Jobs that all workers together are expected to end in a second, until it is measured.
+    pub expected_jobs_per_second: u32,
+}
+
+impl AdmissionConfig {
+    pub(crate) fn max_wait(&self, lane: Lane) -> Option<Duration> {
+        match lane {
+            Lane::Interactive => self.max_wait_interactive,
+            Lane::Batch => self.max_wait_batch,
+        }
+    }
+}
+
+impl Default for AdmissionConfig {
+    fn default() -> Self {
+        // Many: a queue that turns out to be too long is cut as soon as it is measured.
+        Self { max_wait_interactive: None, max_wait_batch: None, expected_jobs_per_second: 200 }
     }
 }
 

@@ -111,7 +111,7 @@ pub(crate) async fn events(
     }
     if accepts_sse(&headers) {
         return Ok(match api.feed(&tenant, id, after, "sse").await? {
-            Some(feed) => sse::respond(feed, ending),
+            Some(feed) => sse::respond(feed, ending, api.admission.clone()),
             None => StatusCode::NO_CONTENT.into_response(),
         });
     }

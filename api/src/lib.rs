@@ -5,6 +5,7 @@
 
 mod access;
 mod admin;
+mod admission;
 mod agents;
 mod allowance;
 mod collections;
@@ -47,10 +48,11 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
 pub use allowance::Allowance;
-pub use config::{AdminConfig, ApiConfig, ApiLimits};
+pub use config::{AdminConfig, AdmissionConfig, ApiConfig, ApiLimits};
 pub use state::{AdminState, ApiState, Backup, Drain, NamedLimiter};
 
 use access::KeyRing;
+use admission::Admission;
 use state::{Api, ApiInner};
 
 /// Longest wait for the last hints to reach the broker at shutdown; the due index has them else.
@@ -137,7 +139,9 @@ pub async fn serve(
     let ring = KeyRing::new(state.keys.clone(), stopping.clone());
     ring.refresh().await.map_err(std::io::Error::other)?;
     tasks.spawn(ring.clone().keep_fresh());
-    let api = ApiInner::new(state, hints, ring, stopping.clone());
+    let admission = Admission::new(state.store.clone(), state.config.admission.clone(), state.shares.clone());
+    tasks.spawn(admission.clone().watch(stopping.clone()));
+    let api = ApiInner::new(state, hints, ring, admission, stopping.clone());
     let limits = api.ports.config.limits.clone();
     let drain_timeout = limits.drain_timeout;
     let server = server::Server { router: routes(&api), limits, drain: api.ports.drain.clone(), stopping };

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use millhand_common::model::Agent;
+use millhand_common::model::{Agent, Shares};
 use millhand_common::ports::{
     Broker, Conversations, Documents, Embedder, Index, JobReader, JobStore, Keys, RateLimiter,
 };
@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access::KeyRing;
+use crate::admission::Admission;
 use crate::allowance::Allowance;
 use crate::config::ApiConfig;
 use crate::error::ApiError;
@@ -45,6 +46,8 @@ pub struct ApiState {
     pub model_configured: bool,
     /// What tenants may spend; `None` where nothing limits it, or nothing costs.
     pub allowance: Option<Allowance>,
+    /// What each tenant may have.
+    pub shares: Shares,
     pub config: ApiConfig,
     pub drain: Drain,
 }
@@ -102,6 +105,7 @@ pub(crate) struct ApiInner {
     pub(crate) ports: ApiState,
     pub(crate) hints: Hints,
     pub(crate) keys: KeyRing,
+    pub(crate) admission: Arc<Admission>,
     /// Cancelled when open streams and long polls shall end.
     pub(crate) stopping: CancellationToken,
     /// Sockets that left their connection.
@@ -111,7 +115,13 @@ pub(crate) struct ApiInner {
 }
 
 impl ApiInner {
-    pub(crate) fn new(ports: ApiState, hints: Hints, keys: KeyRing, stopping: CancellationToken) -> Api {
+    pub(crate) fn new(
+        ports: ApiState,
+        hints: Hints,
+        keys: KeyRing,
+        admission: Arc<Admission>,
+        stopping: CancellationToken,
+    ) -> Api {
         let limits = &ports.config.limits;
         Arc::new(Self {
             streams: Arc::new(Semaphore::new(limits.streams)),
@@ -120,6 +130,7 @@ impl ApiInner {
             stopping,
             hints,
             keys,
+            admission,
             ports,
         })
     }

@@ -102,7 +102,10 @@ impl ApiInner {
     ) -> Result<Submitted, ApiError> {
         let (kind, lane) = (spec.kind(), spec.lane);
         let idempotency = caller.idempotency_key.map(|key| (key, digest));
-        let refusal = self.refusal(&spec).await?;
+        let (place, refusal) = match self.admission.admit(&spec) {
+            Ok(place) => (Some(place), self.over_budget(&spec).await?),
+            Err(refusal) => (None, Some(refusal)),
+        };
         let replays_only = refusal.is_some();
         let accept = Accept { spec, known_conversation, on_busy, replays_only, idempotency };
         match ask(self.ports.store.accept(accept)).await? {
@@ -112,6 +115,9 @@ impl ApiInner {
                 .increment(1);
                 tracing::debug!(job.id = %job.spec.id, job.lane = lane.as_str(),
                     trace.id = job.spec.traceparent.as_deref().and_then(telemetry::trace_id), "job accepted");
+                if let Some(place) = place {
+                    place.keep();
+                }
                 self.hints.offer(&job).await;
                 crash::point("accept.before_reply");
                 Ok(Submitted { job: *job, replayed: false })
@@ -127,7 +133,9 @@ impl ApiInner {
                 Err(ApiError::conflict("conversation_busy", detail))
             }
             Accepted::NoConversation => Err(conversation_not_found()),
-            Accepted::Refused => Err(Self::refused(refusal)),
+            Accepted::Refused => {
+                Err(refusal.unwrap_or_else(|| ApiError::internal("a job was refused without a reason")))
+            }
         }
     }
 

@@ -18,7 +18,7 @@ use millhand_worker::routing::{Class, DEFAULT};
 use serde::Deserialize;
 
 pub(crate) use load::{Loaded, load};
-pub(crate) use money::{BudgetsConfig, PriceConfig, TenantConfig};
+pub(crate) use money::{BudgetsConfig, FairnessConfig, PriceConfig, TenantConfig};
 pub(crate) use report::{answers, jobs, report, search};
 pub(crate) use sections::{
     AgentConfig, BrokerConfig, BrokerKind, CacheConfig, IndexConfig, IndexKind, LimitsConfig, LimitsMode,
@@ -52,6 +52,7 @@ pub(crate) struct Config {
     pub(crate) budgets: BudgetsConfig,
     pub(crate) tenants: BTreeMap<TenantId, TenantConfig>,
     pub(crate) telemetry: TelemetryConfig,
+    pub(crate) fairness: FairnessConfig,
 }
 
 impl Config {

@@ -15,6 +15,7 @@ mod id;
 mod job;
 mod key;
 mod name;
+mod share;
 mod submit;
 mod time;
 mod usd;
@@ -34,6 +35,7 @@ pub use job::{
 };
 pub use key::{ApiKey, Scope};
 pub use name::{AgentName, CollectionName, NameError, TenantId};
+pub use share::{Share, Shares};
 pub use submit::{OnBusy, OneOrMany};
 pub use time::Timestamp;
 pub use usd::Usd;

@@ -18,6 +18,8 @@ macro_rules! signals {
 
 signals! {
     describe_counter JOBS_ACCEPTED = "millhand_api_jobs_accepted_total", Count, "Jobs accepted. Labels `kind`, `lane`.";
+    describe_counter JOBS_REFUSED = "millhand_api_jobs_refused_total", Count, "Jobs not let in: more waits than they could wait for, or their tenant's line is full. Label `reason`.";
+    describe_gauge PREDICTED_WAIT = "millhand_api_predicted_wait_seconds", Seconds, "How long all that waits now takes to begin, as this process sees it. Label `lane`.";
     describe_counter REQUESTS = "millhand_api_requests_total", Count, "HTTP requests answered. Labels `method`, `route`, `status`.";
     describe_gauge STREAM_READERS = "millhand_api_stream_readers", Count, "Open event streams. Label `transport`.";
     describe_counter STREAM_RESUMES = "millhand_api_stream_resumes_total", Count, "Streams opened after a cursor above 0.";

@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use millhand_common::adapters::redis::{RedisOptions, RedisStore, StoreClock};
 use millhand_common::conformance::keys;
-use millhand_common::conformance::store::Subject;
 use millhand_common::conformance::store::random::{self, Driven};
+use millhand_common::conformance::store::{self, Subject};
 use millhand_tests::servers::Redis;
 use tokio::sync::OnceCell;
 
@@ -33,6 +33,7 @@ fn alone() -> RedisOptions {
     RedisOptions {
         prefix: format!("test-{}", MADE.fetch_add(1, Ordering::Relaxed)),
         clock: StoreClock::manual(),
+        shares: store::shares(),
         ..RedisOptions::default()
     }
 }

@@ -10,7 +10,7 @@ use millhand_tests::servers::{RabbitMq, Redis};
 use millhand_tests::{Client, Launch, Provider, wait_for};
 
 /// Runs `millhand keys …`; what it printed as JSON.
-async fn keys(args: &[&str], env: &[(&str, &str)]) -> Value {
+pub(crate) async fn keys(args: &[&str], env: &[(&str, &str)]) -> Value {
     let mut command = Command::new(binary());
     command.arg("keys").args(args).arg("--json").envs(env.iter().copied());
     let output = command.output().await.unwrap();
@@ -23,7 +23,7 @@ async fn status(client: &Client, key: &str, path: &str) -> u16 {
     client.send(client.request("GET", path).bearer_auth(key)).await.unwrap().status
 }
 
-async fn becomes(client: &Client, key: &str, path: &str, wanted: u16) {
+pub(crate) async fn becomes(client: &Client, key: &str, path: &str, wanted: u16) {
     wait_for("the key to change", || async { (status(client, key, path).await == wanted).then_some(()) })
         .await;
 }

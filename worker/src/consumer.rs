@@ -3,9 +3,10 @@
 mod hand_on;
 mod orders;
 mod place;
+mod turn;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,11 +26,10 @@ use crate::quota::{Quota, opened, pulled};
 use hand_on::hand_on;
 use orders::{obey, say_present};
 use place::run_claimed;
+use turn::Source;
 
 /// Claims of due work under way at a time: more would only find the due index empty.
 const CLAIMS_AT_ONCE: usize = 8;
-/// Every so many pulls the batch lane comes first, so that it never starves.
-const BATCH_FIRST_EVERY: usize = 8;
 /// A store or broker that fails is asked again after this long.
 const PAUSE: Duration = Duration::from_millis(200);
 /// How long one job at a time is pulled for the sake of a suspect that was given back: jobs in hand
@@ -78,6 +78,8 @@ struct Shared {
     pipeline: Arc<dyn Pipeline>,
     running: Mutex<HashMap<JobId, (u64, Arc<Orders>)>>,
     running_count: AtomicU32,
+    /// Jobs that were run to their end here.
+    ended: AtomicU64,
     /// Tasks that claim or run a job now.
     in_hand: AtomicUsize,
     /// A suspect needs the process to itself: until this moment, or until it has run, one job is in
@@ -91,7 +93,8 @@ struct Shared {
 
 /// Why the puller woke up.
 enum Wake {
-    Due,
+    /// There may be due work; which lane is asked first.
+    Due(Lane),
     Hint(Delivery),
 }
 
@@ -122,6 +125,7 @@ impl Worker {
             pipeline,
             running: Mutex::default(),
             running_count: AtomicU32::new(0),
+            ended: AtomicU64::new(0),
             in_hand: AtomicUsize::new(0),
             quiet_until: Mutex::default(),
             pulls: AtomicUsize::new(0),
@@ -185,7 +189,7 @@ impl Worker {
                     return;
                 }
                 match wake {
-                    Wake::Due => take_due(&shared, slot, claim).await,
+                    Wake::Due(first) => take_due(&shared, first, slot, claim).await,
                     Wake::Hint(delivery) => take_hint(&shared, slot, delivery).await,
                 }
             }));
@@ -207,25 +211,36 @@ async fn next(
 ) -> Option<Next> {
     let slot = Arc::clone(slots).acquire_owned().await.ok()?;
     let gate = opened(quotas).await;
-    let due = async {
-        let claim = Arc::clone(claims).acquire_owned().await.ok();
-        shared.store.due().await;
-        claim
-    };
     let mut paused = shared.paused.subscribe();
-    let [interactive, batch] = {
-        let paused = paused.borrow_and_update();
-        Lane::ALL.map(|lane| !paused.contains(&lane))
-    };
-    // Cancel-safe by the contracts of `JobStore::due` and `Broker::receive`.
+    let resting = paused.borrow_and_update().clone();
+    let sources =
+        turn::order(shared.pulls.load(Ordering::Relaxed)).into_iter().filter(|source| match source {
+            Source::Due(_) => true,
+            Source::Hint(lane) => !resting.contains(lane),
+        });
+    let sources = sources.map(|source| {
+        Box::pin(async move {
+            match source {
+                Source::Due(first) => {
+                    let claim = Arc::clone(claims).acquire_owned().await.ok();
+                    shared.store.due().await;
+                    Ok((claim, Wake::Due(first)))
+                }
+                Source::Hint(lane) => shared.broker.receive(lane).await.map(|hint| (None, Wake::Hint(hint))),
+            }
+        })
+    });
+    // The first in order that is ready. Cancel-safe by the contracts of `JobStore::due` and `Broker::receive`.
     let woken = tokio::select! {
         biased;
-        claim = due => Ok((claim, Wake::Due)),
-        hint = shared.broker.receive(Lane::Interactive), if interactive => hint.map(|hint| (None, Wake::Hint(hint))),
-        hint = shared.broker.receive(Lane::Batch), if batch => hint.map(|hint| (None, Wake::Hint(hint))),
+        (woken, _, others) = futures::future::select_all(sources) => {
+            drop(others);
+            woken
+        }
         // Looks again, with other lanes.
         _ = paused.changed() => return None,
     };
+    shared.pulls.fetch_add(1, Ordering::Relaxed);
     match woken {
         Ok((claim, wake)) => Some(Next { slot, gate, claim, wake }),
         Err(err) => {
@@ -235,12 +250,14 @@ async fn next(
     }
 }
 
-async fn take_due(shared: &Shared, slot: OwnedSemaphorePermit, claim: Option<OwnedSemaphorePermit>) {
-    let pulls = shared.pulls.fetch_add(1, Ordering::Relaxed);
+async fn take_due(
+    shared: &Shared,
+    first: Lane,
+    slot: OwnedSemaphorePermit,
+    claim: Option<OwnedSemaphorePermit>,
+) {
     let mut lanes = Lane::ALL;
-    if pulls % BATCH_FIRST_EVERY == BATCH_FIRST_EVERY - 1 {
-        lanes.reverse();
-    }
+    lanes.sort_by_key(|lane| *lane != first);
     for lane in lanes {
         let taken = Instant::now();
         match shared.store.claim_due(lane, Claim::new(shared.id)).await {

@@ -1,6 +1,7 @@
 //! Server-sent events: `id:` seq, `event:` type, `data:` the whole event on one line.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -12,6 +13,7 @@ use millhand_common::model::Event;
 use tokio_util::sync::CancellationToken;
 
 use super::Feed;
+use crate::admission::Admission;
 
 /// A comment is sent after this long without an event, so that proxies keep the connection.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -19,12 +21,13 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 struct Stream {
     feed: Feed,
     stopping: CancellationToken,
+    admission: Arc<Admission>,
     ended: bool,
 }
 
 /// The stream of `feed` until its terminal event, or until `stopping`.
-pub(super) fn respond(feed: Feed, stopping: CancellationToken) -> Response {
-    let stream = Stream { feed, stopping, ended: false };
+pub(super) fn respond(feed: Feed, stopping: CancellationToken, admission: Arc<Admission>) -> Response {
+    let stream = Stream { feed, stopping, admission, ended: false };
     let chunks = stream::unfold(stream, |mut stream| async move {
         let chunk = stream.chunk().await?;
         Some((Ok::<_, std::convert::Infallible>(chunk), stream))
@@ -49,7 +52,7 @@ impl Stream {
             next = self.feed.next() => next,
             () = self.stopping.cancelled() => {
                 self.ended = true;
-                return Some(goodbye());
+                return Some(goodbye(self.admission.is_overloaded()));
             }
             () = tokio::time::sleep(HEARTBEAT) => return Some(Bytes::from_static(b": heartbeat\n\n")),
         };
@@ -63,10 +66,11 @@ impl Stream {
     }
 }
 
-/// Asks for a reconnect in 1-5 s, not all readers at once.
-fn goodbye() -> Bytes {
+/// Asks for a reconnect in 1-5 s, not all readers at once; in twice that while new jobs are refused.
+fn goodbye(overloaded: bool) -> Bytes {
     let (_, low) = uuid::Uuid::new_v4().as_u64_pair();
-    format!("retry: {}\n\n", 1000 + low % 4001).into()
+    let times = if overloaded { 2 } else { 1 };
+    format!("retry: {}\n\n", (1000 + low % 4001) * times).into()
 }
 
 fn write_event(text: &mut String, event: &Event) {
@@ -82,6 +86,18 @@ mod tests {
     use millhand_common::model::{EventBody, JobId, Timestamp};
 
     use super::*;
+
+    #[test]
+    fn readers_come_back_at_different_times_and_later_under_load() {
+        let millis = |overloaded| {
+            let said = String::from_utf8(goodbye(overloaded).to_vec()).unwrap();
+            said.trim().strip_prefix("retry: ").unwrap().parse::<u64>().unwrap()
+        };
+        let (calm, busy): (Vec<u64>, Vec<u64>) = (0..64).map(|_| (millis(false), millis(true))).unzip();
+        assert!(calm.iter().all(|wait| (1000..=5000).contains(wait)));
+        assert!(busy.iter().all(|wait| (2000..=10_000).contains(wait)));
+        assert!(calm.iter().collect::<std::collections::HashSet<_>>().len() > 32, "{calm:?}");
+    }
 
     #[test]
     fn text_of_a_model_cannot_forge_a_field() {

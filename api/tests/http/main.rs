@@ -9,6 +9,7 @@ mod budgets;
 mod documents;
 mod events;
 mod jobs;
+mod overload;
 mod shutdown;
 mod sockets;
 mod spec;

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use millhand_api::{AdminState, ApiConfig, ApiState, Drain};
 use millhand_common::adapters::embedded::{EmbeddedBroker, EmbeddedStore, Folder, StoreOptions};
 use millhand_common::model::{
-    Agent, EventBody, Hint, JobId, Lane, Output, Status, TenantId, Terminal, WorkerId,
+    Agent, EventBody, Hint, JobId, Lane, Output, Shares, Status, TenantId, Terminal, WorkerId,
 };
 use millhand_common::ports::{Broker, BrokerError, By, Claim, Claimed, Closed, Delivery, JobStore, Run};
 use serde_json::{Value, json};
@@ -111,6 +111,7 @@ pub(crate) async fn start_with(change: impl FnOnce(&mut ApiState)) -> Ingress {
         agents: Agent::built_in(),
         model_configured: true,
         allowance: None,
+        shares: Shares::default(),
         config,
         drain: drain.clone(),
     };

@@ -1,6 +1,6 @@
 //! What tokens cost, and what may be spent.
 
-use millhand_common::model::Usd;
+use millhand_common::model::{Share, Shares, Usd};
 use millhand_common::ports::BudgetLimits;
 use millhand_common::prices::{Price, Prices};
 use serde::Deserialize;
@@ -33,9 +33,38 @@ pub(crate) struct BudgetsConfig {
 pub(crate) struct TenantConfig {
     /// Dollars a day (UTC).
     pub(crate) budget_per_day_usd: Option<Usd>,
+    /// Of two tenants that both have jobs waiting, one with twice the weight runs twice as many. 1-100, default 1.
+    pub(crate) weight: Option<u32>,
+    /// Jobs of this tenant that run at a time, all workers together; more wait. Default: `fairness.max_running`.
+    pub(crate) max_running: Option<u32>,
+    /// Jobs of this tenant that wait in a lane; more are refused (429). Default: `fairness.max_queued`.
+    pub(crate) max_queued: Option<u32>,
+}
+
+/// What holds for every tenant that has no value of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct FairnessConfig {
+    /// Jobs of one tenant that run at a time, all workers together; absent, there is no limit.
+    pub(crate) max_running: Option<u32>,
+    /// Jobs of one tenant that wait in a lane; more are refused (429); absent, there is no limit.
+    pub(crate) max_queued: Option<u32>,
 }
 
 impl Config {
+    /// What each tenant may have of the workers.
+    pub(crate) fn shares(&self) -> Shares {
+        let FairnessConfig { max_running, max_queued } = self.fairness;
+        let others = Share { max_running, max_queued, ..Share::default() };
+        let share = |config: &TenantConfig| Share {
+            weight: config.weight.unwrap_or(others.weight),
+            max_running: config.max_running.or(others.max_running),
+            max_queued: config.max_queued.or(others.max_queued),
+        };
+        let tenants = self.tenants.iter().map(|(tenant, config)| (tenant.clone(), share(config)));
+        Shares { others, tenants: tenants.collect() }
+    }
+
     /// All prices there are.
     pub(crate) fn prices(&self) -> Prices {
         let own = self.prices.iter().map(|(model, price)| {

@@ -9,6 +9,7 @@ use super::{
     AgentConfig, BrokerConfig, BrokerKind, CacheConfig, Config, ConfigError, IndexKind, LimitsConfig,
     ModelConfig, SearchModelConfig, StoreKind, TelemetryConfig,
 };
+use millhand_common::model::Share;
 use millhand_common::ports::LimitPolicy;
 
 /// Refuses what this version cannot serve and what contradicts itself.
@@ -28,6 +29,8 @@ pub(super) fn check(config: &Config, set: &[Setting]) -> Result<(), ConfigError>
     }
     search_model("embedder", &config.embedder, "to search by words only")?;
     search_model("reranker", &config.reranker, "to order passages without one")?;
+    shares(config)?;
+    admission(config)?;
     telemetry(&config.telemetry)
 }
 
@@ -202,6 +205,50 @@ fn agent(name: &str, agent: &AgentConfig) -> Result<(), ConfigError> {
         )));
     }
     Ok(())
+}
+
+fn shares(config: &Config) -> Result<(), ConfigError> {
+    let none = |key: String| {
+        Err(ConfigError::Rule(format!(
+            "`{key}` is 0, so no job of the tenant could ever run: leave it out to have no limit"
+        )))
+    };
+    let limits = [("max_running", config.fairness.max_running), ("max_queued", config.fairness.max_queued)];
+    if let Some((key, _)) = limits.into_iter().find(|(_, limit)| *limit == Some(0)) {
+        return none(format!("fairness.{key}"));
+    }
+    for (tenant, of) in &config.tenants {
+        let limits = [("max_running", of.max_running), ("max_queued", of.max_queued)];
+        if let Some((key, _)) = limits.into_iter().find(|(_, limit)| *limit == Some(0)) {
+            return none(format!("tenants.{tenant}.{key}"));
+        }
+        if of.weight.is_some_and(|weight| !Share::WEIGHTS.contains(&weight)) {
+            return Err(ConfigError::Rule(format!(
+                "`tenants.{tenant}.weight` is between {} and {}: 1 is the weight of every other tenant",
+                Share::WEIGHTS.start(),
+                Share::WEIGHTS.end()
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn admission(config: &Config) -> Result<(), ConfigError> {
+    let of = &config.api.admission;
+    if of.expected_jobs_per_second == 0 {
+        return Err(ConfigError::Rule(
+            "`api.admission.expected_jobs_per_second` is 0, so nothing could be let in: say how many jobs all workers \
+             together may end in a second, e.g. 200; it counts until that is measured"
+                .to_owned(),
+        ));
+    }
+    let waits = [("max_wait_interactive", of.max_wait_interactive), ("max_wait_batch", of.max_wait_batch)];
+    match waits.into_iter().find(|(_, wait)| wait.is_some_and(|wait| wait.is_zero())) {
+        Some((key, _)) => Err(ConfigError::Rule(format!(
+            "`api.admission.{key}` is zero, so no job could ever wait: leave it out to wait up to half the deadline"
+        ))),
+        None => Ok(()),
+    }
 }
 
 fn search_model(section: &str, model: &SearchModelConfig, without: &str) -> Result<(), ConfigError> {

@@ -177,6 +177,31 @@ fn agents_are_deterministic_when_they_say_so_and_their_answers_are_kept_unless_t
 }
 
 #[test]
+fn tenants_share_by_weight_and_cap_and_refusals_say_what_to_do() {
+    let file = "[fairness]\nmax_running = 8\n[tenants.acme]\nweight = 3\n[tenants.small]\nmax_running = 1\nmax_queued = 5\n\
+                [api.admission]\nmax_wait_batch = \"10m\"\n";
+    let config = with(file, &[("MILLHAND_API__ADMISSION__MAX_WAIT_INTERACTIVE", "5s")]).unwrap().config;
+    let share = |name: &str| {
+        let share = config.shares().of(&name.parse().unwrap());
+        (share.weight, share.max_running, share.max_queued)
+    };
+    assert_eq!(share("acme"), (3, Some(8), None));
+    assert_eq!(share("small"), (1, Some(1), Some(5)));
+    assert_eq!(share("another"), (1, Some(8), None));
+    let admission = &config.api.admission;
+    assert_eq!(admission.max_wait_interactive.map(|wait| wait.as_secs()), Some(5));
+    assert_eq!(admission.max_wait_batch.map(|wait| wait.as_secs()), Some(600));
+
+    insta::assert_snapshot!(refusal("[tenants.acme]\nweight = 101\n", &[]), @"`tenants.acme.weight` is between 1 and 100: 1 is the weight of every other tenant");
+    insta::assert_snapshot!(refusal("[fairness]\nmax_running = 0\n", &[]), @"`fairness.max_running` is 0, so no job of the tenant could ever run: leave it out to have no limit");
+    assert!(refusal("[tenants.acme]\nmax_queued = 0\n", &[]).contains("`tenants.acme.max_queued` is 0"));
+    assert!(
+        refusal("[api.admission]\nexpected_jobs_per_second = 0\n", &[]).contains("until that is measured")
+    );
+    assert!(refusal("[api.admission]\nmax_wait_batch = \"0s\"\n", &[]).contains("max_wait_batch` is zero"));
+}
+
+#[test]
 fn a_file_that_is_not_there_is_named() {
     let err = load(Some(&PathBuf::from("/nowhere/m.toml")), []).unwrap_err();
     insta::assert_snapshot!(err, @"cannot read the configuration file /nowhere/m.toml");

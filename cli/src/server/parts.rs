@@ -85,6 +85,7 @@ impl Embedded {
                 let options = StoreOptions {
                     keep_jobs: config.retention.jobs,
                     keep_events: config.retention.events.min(config.retention.jobs),
+                    shares: config.shares(),
                     ..StoreOptions::default()
                 };
                 let store = EmbeddedStore::open(self.folder()?, options)?;

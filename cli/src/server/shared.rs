@@ -20,6 +20,7 @@ pub(super) async fn redis(config: &Config) -> anyhow::Result<Arc<RedisStore>> {
         keep_jobs: config.retention.jobs,
         keep_events: config.retention.events.min(config.retention.jobs),
         allow_unsafe: config.store.allow_unsafe,
+        shares: config.shares(),
         ..RedisOptions::default()
     };
     RedisStore::open(address(config.store.url.as_ref()), options).await.context("[store]")

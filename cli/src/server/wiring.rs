@@ -157,6 +157,7 @@ impl Server {
             agents: self.config.agents(),
             model_configured: self.config.has_default_model(),
             allowance: models::allowance(&self.config, &parts.budget),
+            shares: self.config.shares(),
             config: self.config.api.clone(),
             drain: self.drain.clone(),
         }

@@ -24,8 +24,11 @@
 //! | `open:<c>`, `turns:<c>`, `told:<c>` | zset | jobs of a conversation by version: open ones in order, all that are kept, those that are history |
 //! | `idle:<lane>`, `blocked:<lane>`, `held:<lane>` | zset | each open job is in one: may start (by when), waits for its turn, has an owner (by the lease's end) |
 //! | `timers:<lane>` | zset | due index: jobs that become due, by time |
-//! | `ready:<lane>:<tenant>` | zset | due index: jobs that are due, by version |
-//! | `heads:<lane>`, `shown:<lane>` | zset, hash | the oldest ready job of each tenant, by how many of its jobs run; how each tenant is shown there |
+//! | `ready:<lane>:<tenant>` | zset | due index: jobs that are due, by version; 0 for those that lost their owner |
+//! | `heads:<lane>`, `shown:<lane>` | zset, hash | the first ready job of each tenant that may run one more, by the tenant's turn; how each tenant is shown there |
+//! | `waiting:<lane>` | zset | tenants by how many of their jobs are in the due index |
+//! | `shares` | hash | tenant → `<weight> <most that may run>`; that of the empty name holds for the others |
+//! | `served` | zset | for an hour, tenants by when their last job began |
 //! | `running` | hash | tenant → jobs that have an owner |
 //! | `owner:<worker>` | set | jobs this worker owns |
 //! | `deadlines`, `obey` | zset | open jobs by deadline; cancelled ones by when the owner must have obeyed |
@@ -59,6 +62,7 @@ mod address;
 mod answers;
 mod budget;
 mod conversations;
+mod crowd;
 mod due;
 mod feed;
 mod jobs;

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::model::{
     AgentName, ConversationId, Event, EventBody, Job, JobId, JobInput, JobSpec, Lane, Message, OnBusy,
-    Output, Role, Status, TenantId, Terminal, Timestamp, Usage, WorkerId,
+    Output, Role, Share, Shares, Status, TenantId, Terminal, Timestamp, Usage, WorkerId,
 };
 use crate::ports::{
     Accept, Accepted, Appended, Budget, By, Claim, Claimed, Closed, Conversations, DeadLetter, JobReader,
@@ -193,6 +193,20 @@ impl Subject {
     }
 }
 
+/// A tenant of which two jobs run at a time.
+pub const CAPPED: &str = "capped";
+/// A tenant of weight 3.
+pub const HEAVY: &str = "heavy";
+
+/// The shares of a store under test.
+#[must_use]
+pub fn shares() -> Shares {
+    let name = |name: &str| name.parse().expect("letters");
+    let capped = Share { max_running: Some(2), ..Share::default() };
+    let heavy = Share { weight: 3, ..Share::default() };
+    Shares { others: Share::default(), tenants: [(name(CAPPED), capped), (name(HEAVY), heavy)].into() }
+}
+
 /// How long a condition may take to come true on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -333,6 +347,13 @@ macro_rules! store_conformance {
             lanes: a_worker_is_told_to_drain_and_of_paused_lanes,
             fairness: the_least_served_tenant_is_next,
             fairness: one_tenant_s_jobs_run_oldest_first,
+            fairness: a_line_is_what_could_start,
+            fairness: one_slot_is_shared_too,
+            fairness: a_tenant_runs_by_its_weight,
+            fairness: a_job_of_a_quiet_tenant_does_not_wait_behind_a_backlog,
+            fairness: a_tenant_runs_no_more_than_it_may,
+            fairness: a_slot_of_a_tenant_comes_free_however_a_job_ends,
+            fairness: a_job_that_lost_its_owner_keeps_its_slot,
             spending: usage_is_counted_by_tenant_model_and_day,
             spending: usage_is_counted_when_a_call_is_over_and_outlives_its_job,
             spending: a_repeated_append_books_a_call_once,

@@ -105,6 +105,10 @@ pub trait JobStore: Send + Sync {
     /// due within `soon` is told apart.
     async fn depth(&self, soon: Duration) -> Result<Vec<LaneDepth>, StoreError>;
 
+    /// How many jobs each tenant has in the due index, those with a hint included: what waits for a worker. Of
+    /// very many tenants the ones with the most.
+    async fn lines(&self) -> Result<Vec<Line>, StoreError>;
+
     /// The workers that said they live.
     async fn workers(&self) -> Result<Vec<WorkerInfo>, StoreError>;
 
@@ -273,6 +277,9 @@ pub struct WorkerInfo {
     /// The name of its machine, which is its pod's on Kubernetes; empty when it did not say.
     #[serde(default)]
     pub host: String,
+    /// Jobs it has run to their end since it started.
+    #[serde(default)]
+    pub ended: u64,
 }
 
 /// What operators want of a worker.
@@ -302,6 +309,14 @@ pub struct SweepReport {
     pub poisoned: u64,
     pub logs_removed: u64,
     pub jobs_removed: u64,
+}
+
+/// Jobs of one tenant that wait for a worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    pub lane: Lane,
+    pub tenant: TenantId,
+    pub waiting: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

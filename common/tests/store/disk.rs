@@ -150,6 +150,7 @@ async fn retention_bounds_the_disk_over_100_000_jobs() {
         clock: clock.clone(),
         keep_events: Duration::from_secs(40),
         keep_jobs: Duration::from_secs(80),
+        ..StoreOptions::default()
     };
     let Opened { store, .. } = open_with(dir.path(), options);
     let tenant = new_tenant();

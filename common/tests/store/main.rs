@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millhand_common::adapters::embedded::{Clock, EmbeddedStore, Folder, StoreOptions};
-use millhand_common::conformance::store::Subject;
 use millhand_common::conformance::store::random::{self, Driven};
+use millhand_common::conformance::store::{self, Subject};
 
 /// A store in a folder of its own, with its clock.
 struct Opened {
@@ -20,7 +20,7 @@ struct Opened {
 }
 
 fn open_at(path: &Path, clock: Clock) -> Opened {
-    let options = StoreOptions { clock: clock.clone(), ..StoreOptions::default() };
+    let options = StoreOptions { clock: clock.clone(), shares: store::shares(), ..StoreOptions::default() };
     open_with(path, options)
 }
 

@@ -88,6 +88,7 @@ async fn a_store_whose_jobs_have_gone_holds_nothing_of_them() {
         draining: false,
         own_index: false,
         host: String::new(),
+        ended: 0,
     };
     for round in 0..24 {
         store.present(&info).await.unwrap();
@@ -114,6 +115,6 @@ async fn a_store_whose_jobs_have_gone_holds_nothing_of_them() {
         store.sweep().await.unwrap();
     }
     let left = kinds(&server.says("KEYS *").unwrap(), &prefix);
-    let may_stay = ["version", "usage", "format", "budget"];
+    let may_stay = ["version", "usage", "format", "budget", "shares"];
     assert!(left.keys().all(|kind| may_stay.contains(&kind.as_str())), "left behind: {left:?}");
 }

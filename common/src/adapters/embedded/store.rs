@@ -23,10 +23,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rusqlite::Connection;
 
-use crate::model::{EventBody, JobId, Lane, TenantId, Terminal, Timestamp, WaitReason, WorkerId};
+use crate::model::{EventBody, JobId, Lane, Shares, TenantId, Terminal, Timestamp, WaitReason, WorkerId};
 use crate::ports::{
     Accept, Accepted, Appended, Budget, By, Cancelled, Claim, Claimed, Closed, DeadLetter, Held, Hold,
-    JobStore, LaneDepth, Lease, Released, Renewed, Replayed, Run, Spending, StoreError, SweepReport,
+    JobStore, LaneDepth, Lease, Line, Released, Renewed, Replayed, Run, Spending, StoreError, SweepReport,
     WorkerInfo, WorkerOrders, WorkerSignal,
 };
 
@@ -52,6 +52,7 @@ pub struct StoreOptions {
     pub keep_jobs: Duration,
     /// Logs are removed this long after the end of their job.
     pub keep_events: Duration,
+    pub shares: Shares,
 }
 
 impl Default for StoreOptions {
@@ -60,6 +61,7 @@ impl Default for StoreOptions {
             clock: Clock::system(),
             keep_jobs: Duration::from_secs(7 * 24 * 3600),
             keep_events: Duration::from_secs(24 * 3600),
+            shares: Shares::default(),
         }
     }
 }
@@ -92,7 +94,7 @@ impl EmbeddedStore {
         schema::migrate(&db).map_err(failed)?;
         db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").map_err(failed)?;
         record::check(&db, &file, CHECK_WHOLE_BYTES)?;
-        let state = State::load(&db).map_err(failed)?;
+        let state = State::load(&db, options.shares.clone()).map_err(failed)?;
         let hub = Arc::new(Hub::new());
         hub.due_at(state.next_due(), options.clock.now());
         let reserve = Reserve::open(folder.path());
@@ -338,6 +340,10 @@ impl JobStore for EmbeddedStore {
 
     async fn depth(&self, soon: Duration) -> Result<Vec<LaneDepth>, StoreError> {
         self.in_memory(move |tx| Ok(tx.state.depth(tx.now, soon))).await
+    }
+
+    async fn lines(&self) -> Result<Vec<Line>, StoreError> {
+        self.in_memory(|tx| Ok(tx.state.lines(tx.now))).await
     }
 
     async fn workers(&self) -> Result<Vec<WorkerInfo>, StoreError> {

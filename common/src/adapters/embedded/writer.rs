@@ -232,7 +232,7 @@ impl Writer {
         if matches!(err, StoreError::Full) {
             self.reserve.spend();
         }
-        match State::load(&self.db) {
+        match State::load(&self.db, self.state.shares()) {
             Ok(fresh) => self.state = fresh.with_leases_of(&self.state),
             Err(err) => {
                 // Going on would serve a memory that is not the disk.
@@ -315,6 +315,7 @@ pub(super) fn wal_path(file: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Shares;
 
     #[test]
     fn only_what_may_wait_for_its_sync_does() {
@@ -323,7 +324,7 @@ mod tests {
         let db = Connection::open(&file).unwrap();
         db.execute_batch(schema::PRAGMAS).unwrap();
         db.execute_batch(schema::TABLES).unwrap();
-        let state = State::load(&db).unwrap();
+        let state = State::load(&db, Shares::default()).unwrap();
         let (hub, reserve) = (Arc::new(Hub::new()), Reserve::open(dir.path()));
         let mut writer = Writer::new(db, file, state, Clock::system(), hub, reserve);
         let mode = |writer: &Writer| writer.db.pragma_query_value(None, "synchronous", |row| row.get(0));

@@ -40,7 +40,7 @@ pub(super) struct Heads {
 /// Whose turn it is in one shard: the order of all shards is the order of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Head {
-    running: u64,
+    turn: u64,
     version: u64,
     pub(super) shard: u32,
 }
@@ -117,7 +117,7 @@ impl Heads {
                     next = Some(0);
                     if its_lane == lane {
                         heads.push(Head {
-                            running: number(at(answer, from)?)?,
+                            turn: number(at(answer, from)?)?,
                             version: number(at(answer, from + 1)?)?,
                             shard: *number_of_shard,
                         });

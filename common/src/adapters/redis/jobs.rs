@@ -14,7 +14,8 @@ use crate::model::{
 };
 use crate::ports::{
     Accept, Accepted, Appended, By, Cancelled, Claim, Claimed, Closed, DeadLetter, JobStore, LaneDepth,
-    Lease, Released, Renewed, Replayed, Run, StoreError, SweepReport, WorkerInfo, WorkerOrders, WorkerSignal,
+    Lease, Line, Released, Renewed, Replayed, Run, StoreError, SweepReport, WorkerInfo, WorkerOrders,
+    WorkerSignal,
 };
 use crate::telemetry;
 
@@ -144,6 +145,9 @@ impl JobStore for RedisStore {
             serde_json::to_string(spec).expect("a spec is plain data with string keys"),
             now,
             later,
+            self.crowd
+                .before(&spec.tenant, spec.lane, &self.options.shares)
+                .map_or(String::new(), |most| most.to_string()),
             refused.to_owned(),
         ];
         let answer = self.run(&scripts::ACCEPT, shard, args).await?;
@@ -425,6 +429,10 @@ impl JobStore for RedisStore {
 
     async fn depth(&self, soon: Duration) -> Result<Vec<LaneDepth>, StoreError> {
         self.depth_of_all(soon).await
+    }
+
+    async fn lines(&self) -> Result<Vec<Line>, StoreError> {
+        self.lines_of_all().await
     }
 
     async fn workers(&self) -> Result<Vec<WorkerInfo>, StoreError> {

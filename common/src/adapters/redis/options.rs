@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::model::Timestamp;
+use crate::model::{Shares, Timestamp};
 use crate::ports::StoreError;
 
 /// How the store keeps things.
@@ -22,6 +22,8 @@ pub struct RedisOptions {
     /// Serve on a server that can lose what it has confirmed, with a warning.
     pub allow_unsafe: bool,
     pub clock: StoreClock,
+    /// Written when the store is opened: what the process that started last was told holds for all.
+    pub shares: Shares,
 }
 
 impl Default for RedisOptions {
@@ -33,6 +35,7 @@ impl Default for RedisOptions {
             patience: Duration::from_millis(2500),
             allow_unsafe: false,
             clock: StoreClock::Server,
+            shares: Shares::default(),
         }
     }
 }

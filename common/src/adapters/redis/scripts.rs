@@ -55,7 +55,9 @@ scripts! {
     FORGET " flags=allow-oom" = "forget";
     DROP_LETTER " flags=allow-oom" = "drop_letter";
     CONVERSATION " flags=allow-oom" = "conversation";
+    SHARES " flags=allow-oom" = "shares";
     WORKERS " flags=no-writes" = "workers";
+    LINES " flags=no-writes" = "lines";
     DEPTH " flags=no-writes" = "depth";
     SPENDING " flags=no-writes" = "spending";
     OVERDUE " flags=no-writes" = "overdue";

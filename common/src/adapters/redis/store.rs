@@ -11,6 +11,7 @@ use crate::ports::StoreError;
 use crate::telemetry;
 
 use super::super::ending::{Outcome, at_deadline, cited, last_event};
+use super::crowd::Crowd;
 use super::due::{Heads, SHARDS};
 use super::feed::Feed;
 use super::link::{Answer, Link};
@@ -28,6 +29,7 @@ pub struct RedisStore {
     pub(super) options: RedisOptions,
     pub(super) room: Room,
     pub(super) connected: Connected,
+    pub(super) crowd: Crowd,
     /// Keeps the subscription connection; ends with the store.
     _tasks: JoinSet<()>,
 }
@@ -52,8 +54,10 @@ impl RedisStore {
         feed.connect().await.map_err(|err| StoreError::Unreachable(err.to_string()))?;
         let mut tasks = JoinSet::new();
         tasks.spawn(keep);
-        let (room, connected) = (Room::default(), Connected::default());
-        Ok(Arc::new(Self { link, heads, feed, options, room, connected, _tasks: tasks }))
+        let (room, connected, crowd) = (Room::default(), Connected::default(), Crowd::default());
+        let store = Self { link, heads, feed, options, room, connected, crowd, _tasks: tasks };
+        store.write_shares().await?;
+        Ok(Arc::new(store))
     }
 
     pub(super) fn prefix_of(&self, shard: u32) -> String {

@@ -7,6 +7,7 @@ use redis::Value;
 use crate::model::Lane;
 use crate::ports::{LaneDepth, StoreError, SweepReport, Totals};
 
+use super::crowd::Lines;
 use super::due::SHARDS;
 use super::jobs::parse_name;
 use super::reply::{at, list, number, text};
@@ -47,12 +48,16 @@ impl RedisStore {
     }
 
     /// The shards that are worth a sweep, and why that is not known of others. Every process asks several
-    /// times a second, so it is one call on a single server, and writes nothing.
+    /// times a second, so it is one call on a single server, and writes nothing. It tells the longest lines too.
     async fn overdue(&self, args: &[String]) -> (Vec<u32>, Option<StoreError>) {
         let (all, mut overdue, mut failure): (Vec<u32>, _, _) = ((0..SHARDS).collect(), Vec::new(), None);
+        let mut lines = Lines::default();
         for (asked, answer) in self.run_over(&scripts::OVERDUE, &all, args).await {
-            let places =
-                answer.and_then(|answer| list(&answer)?.iter().map(number).collect::<Result<Vec<_>, _>>());
+            let places = answer.and_then(|answer| {
+                let parts = list(&answer)?;
+                lines.add(at(parts, 1)?)?;
+                list(at(parts, 0)?)?.iter().map(number).collect::<Result<Vec<_>, _>>()
+            });
             match places {
                 // Lua counts from one.
                 Ok(places) => overdue.extend(
@@ -63,6 +68,7 @@ impl RedisStore {
                 Err(err) => failure = failure.or(Some(err)),
             }
         }
+        self.crowd.see(lines);
         (overdue, failure)
     }
 

@@ -13,6 +13,7 @@ mod disk;
 mod floor;
 mod jobs;
 mod load;
+mod overload;
 mod peer;
 mod provider;
 mod quota;
@@ -36,7 +37,10 @@ async fn main() -> anyhow::Result<()> {
         ["only", part] => measure(part).await,
         ["cluster", ref wanted @ ..] => cluster::measure(wanted).await,
         ["quota", ref wanted @ ..] => quota::measure(wanted).await,
-        _ => bail!("bench takes no arguments, or: only accepts|jobs|streams, or: cluster|quota [...]"),
+        ["overload"] => overload::measure().await,
+        _ => bail!(
+            "bench takes no arguments, or: only accepts|jobs|streams, or: overload, or: cluster|quota [...]"
+        ),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::model::{
     ConversationId, Event, EventBody, Job, JobId, JobSpec, OnBusy, Status, Terminal, Timestamp, Wait,
     WaitReason,
 };
-use crate::ports::{Accept, Accepted, Lease, StoreError};
+use crate::ports::{Accept, Accepted, StoreError};
 
 use super::super::engine::{Fault, Tx};
 use super::State;
@@ -111,7 +111,10 @@ pub(super) fn insert(
         Some(at) => tx.state.make_due(spec.id, at),
         // A job that waits for its conversation becomes due when its turn comes.
         None if wait.is_some() => {}
-        None => tx.state.make_due(spec.id, now + Lease::HINT_GRACE),
+        None => {
+            let at = tx.state.due_after_accept(spec.lane, &spec.tenant, now);
+            tx.state.make_due(spec.id, at);
+        }
     }
     Ok(Job {
         spec: spec.clone(),

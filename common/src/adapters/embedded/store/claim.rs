@@ -2,7 +2,7 @@
 
 use rusqlite::params;
 
-use crate::model::{EventBody, JobId, Lane, Status, TenantId, Terminal};
+use crate::model::{EventBody, JobId, Lane, Status, TenantId, Terminal, Wait, WaitReason};
 use crate::ports::{Claim, Claimed, Lease, Renewed, Run, WorkerSignal};
 use crate::telemetry;
 
@@ -48,12 +48,34 @@ pub(super) fn claim(
         tx.state.make_due(id, now);
         return Ok(Claimed::Waiting);
     }
+    // A job that lost its owner has a slot of its tenant already.
+    if takeover.is_none_or(|held| held.owner.is_none()) && !tx.state.has_room(&live.tenant) {
+        wait_for_tenant(tx, id)?;
+        return Ok(Claimed::Waiting);
+    }
     if takeover.is_some() && !died(tx, id)? {
         return Ok(Claimed::Done);
     }
     spending::settle(tx, id)?;
     start(tx, id, claim, takeover)?;
     run(tx, id).map(Claimed::Run)
+}
+
+/// Its tenant runs as many jobs as it may. Said once.
+fn wait_for_tenant(tx: &mut Tx<'_>, id: JobId) -> Result<(), Fault> {
+    let now = tx.now;
+    if let Some(live) = tx.state.get_mut(id)
+        && !std::mem::replace(&mut live.waits_for_tenant, true)
+    {
+        let wait = Wait { reason: WaitReason::Tenant, expected_start_at: None };
+        tx.db
+            .prepare_cached("UPDATE jobs SET wait = ?2 WHERE version = ?1")?
+            .execute(params![live.version, serde_json::to_string(&wait).expect("plain data")])?;
+        let body = EventBody::JobWaiting { reason: WaitReason::Tenant, not_before: None };
+        write(tx, id, body.parts())?;
+    }
+    tx.state.wait_for_tenant(id, now);
+    Ok(())
 }
 
 /// Counts a death; false when the job is poison and is now failed.
@@ -81,6 +103,7 @@ fn start(tx: &mut Tx<'_>, id: JobId, claim: Claim, takeover: Option<Held>) -> Re
     live.epoch += 1;
     live.attempt += 1;
     live.started = true;
+    live.waits_for_tenant = false;
     live.op = Some(claim.op);
     live.lease = Some(Held {
         owner: Some(claim.owner),
@@ -99,9 +122,7 @@ fn start(tx: &mut Tx<'_>, id: JobId, claim: Claim, takeover: Option<Held>) -> Re
         .execute(params![live.version, live.epoch, live.attempt, claim.op, now.as_millis()])?;
     let body = EventBody::AttemptStarted { attempt: live.attempt, worker: claim.owner };
     write(tx, id, body.parts())?;
-    if takeover.is_none_or(|held| held.owner.is_none()) {
-        tx.state.starts_running(&tenant);
-    }
+    tx.state.starts_running(&tenant, takeover.is_none_or(|held| held.owner.is_none()), now);
     if first {
         let waited = now.since(created_at);
         tx.after.count(move || metrics::histogram!(telemetry::QUEUE_TIME).record(waited.as_secs_f64()));

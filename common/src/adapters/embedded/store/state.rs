@@ -3,17 +3,22 @@
 //! Everything here is rebuilt from the disk at start, but for leases: those of an earlier process are
 //! void by definition.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+mod line;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use rusqlite::Connection;
 use uuid::Uuid;
 
-use crate::model::{ConversationId, JobId, Lane, Status, TenantId, Timestamp, Wait, WorkerId};
+use crate::model::{
+    ConversationId, JobId, Lane, Shares, Status, TenantId, Timestamp, Wait, WaitReason, WorkerId,
+};
 use crate::ports::{LaneDepth, Lease, WorkerInfo, WorkerOrders};
 
 use super::spending::{self, Days, Money};
 use super::totals::{self, OfLanes};
+use line::{Due, Line};
 
 /// A job that is not terminal.
 #[derive(Clone, Debug)]
@@ -35,6 +40,8 @@ pub(in super::super) struct Live {
     pub(super) op: Option<Uuid>,
     pub(super) last_seq: u64,
     pub(super) cancel_requested: bool,
+    /// Its log says that its tenant runs as many jobs as it may.
+    pub(super) waits_for_tenant: bool,
     /// Present while in progress.
     pub(super) lease: Option<Held>,
     /// Since when it could start.
@@ -63,22 +70,12 @@ impl Held {
     }
 }
 
-/// A job's place in the due index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Due {
-    No,
-    At(Timestamp),
-    Ready,
-}
-
 #[derive(Default)]
 pub(in super::super) struct State {
     jobs: HashMap<JobId, Live>,
     /// Open jobs of each conversation, in order of accept.
     conversations: HashMap<ConversationId, BTreeSet<(u64, JobId)>>,
-    timers: BTreeSet<(Timestamp, JobId)>,
-    ready: BTreeMap<Lane, BTreeMap<TenantId, BTreeSet<(u64, JobId)>>>,
-    running: HashMap<TenantId, u32>,
+    line: Line,
     deadlines: BTreeSet<(Timestamp, JobId)>,
     workers: HashMap<WorkerId, (WorkerInfo, Timestamp)>,
     pub(super) days: Days,
@@ -91,8 +88,9 @@ pub(in super::super) struct State {
 
 impl State {
     /// What the disk holds: every job in progress lost its owner, every queued one is due.
-    pub(in super::super) fn load(db: &Connection) -> rusqlite::Result<Self> {
+    pub(in super::super) fn load(db: &Connection, shares: Shares) -> rusqlite::Result<Self> {
         let mut state = Self {
+            line: Line::new(shares),
             last_version: db.query_row(
                 "SELECT max(coalesce((SELECT max(version) FROM jobs), 0),
                             coalesce((SELECT value FROM meta WHERE key = 'stamp'), 0))",
@@ -117,7 +115,7 @@ impl State {
             let wait: Option<Wait> =
                 row.get::<_, Option<String>>(14)?.and_then(|text| serde_json::from_str(&text).ok());
             let arrived = row.get::<_, u32>(6)? > 0 || wait.is_none();
-            let starts = wait.and_then(|wait| wait.expected_start_at).or(not_before);
+            let starts = wait.as_ref().and_then(|wait| wait.expected_start_at).or(not_before);
             let live = Live {
                 version: row.get(1)?,
                 tenant: super::record::tenant(row.get(2)?)?,
@@ -134,6 +132,7 @@ impl State {
                 op: row.get(9)?,
                 last_seq: row.get::<_, Option<u64>>(15)?.unwrap_or(0),
                 cancel_requested: row.get(13)?,
+                waits_for_tenant: wait.is_some_and(|wait| wait.reason == WaitReason::Tenant),
                 lease: in_progress.then_some(Held {
                     owner: None,
                     since: Timestamp::from_millis(0),
@@ -172,9 +171,10 @@ impl State {
             .collect();
         for (id, tenant) in held {
             self.not_due(id);
-            *self.running.entry(tenant).or_default() += 1;
+            self.line.runs(&tenant);
         }
         spending::keep_holds(&mut self.jobs, &mut self.days, &old.jobs);
+        self.line.was_served_like(&old.line);
         self.workers = old.workers.clone();
         self.to_drain = old.to_drain.clone();
         self.last_version = self.last_version.max(old.last_version);
@@ -213,6 +213,7 @@ impl State {
             op: None,
             last_seq: 0,
             cancel_requested: false,
+            waits_for_tenant: false,
             lease: None,
             ready_at: spec.not_before.unwrap_or(created_at),
             money: Money::default(),
@@ -268,117 +269,6 @@ impl State {
     pub(super) fn next_version(&mut self, now: Timestamp) -> u64 {
         self.last_version = (now.as_millis() * 1000).max(self.last_version + 1);
         self.last_version
-    }
-
-    /// Puts the job into the due index at `at`, replacing its earlier place.
-    pub(super) fn make_due(&mut self, id: JobId, at: Timestamp) {
-        self.not_due(id);
-        if let Some(live) = self.jobs.get_mut(&id) {
-            live.due = Due::At(at);
-            self.timers.insert((at, id));
-        }
-    }
-
-    /// Whether the job has no place in the due index.
-    pub(super) fn is_idle(&self, id: JobId) -> bool {
-        self.jobs.get(&id).is_some_and(|live| live.due == Due::No)
-    }
-
-    pub(super) fn not_due(&mut self, id: JobId) {
-        let Some(live) = self.jobs.get_mut(&id) else { return };
-        match std::mem::replace(&mut live.due, Due::No) {
-            Due::No => {}
-            Due::At(at) => {
-                self.timers.remove(&(at, id));
-            }
-            Due::Ready => {
-                if let Some(tenants) = self.ready.get_mut(&live.lane)
-                    && let Some(jobs) = tenants.get_mut(&live.tenant)
-                {
-                    jobs.remove(&(live.version, id));
-                    if jobs.is_empty() {
-                        tenants.remove(&live.tenant);
-                    }
-                }
-            }
-        }
-    }
-
-    /// The broker holds the hint: the due index waits long enough to notice a lost one.
-    pub(super) fn hinted(&mut self, id: JobId) {
-        if let Some((created_at, after)) = self.waits_for_its_hint(id)
-            && after == Lease::HINT_GRACE
-        {
-            self.make_due(id, created_at + HINT_LOST);
-        }
-    }
-
-    /// No hint stands for the job any more.
-    pub(super) fn unhinted(&mut self, id: JobId, now: Timestamp) {
-        if self.waits_for_its_hint(id).is_some() {
-            self.make_due(id, now);
-        }
-    }
-
-    /// When the job was accepted and how long after that it becomes due, if its hint is all that it waits
-    /// for.
-    fn waits_for_its_hint(&self, id: JobId) -> Option<(Timestamp, Duration)> {
-        let live = self.jobs.get(&id).filter(|live| !live.started && live.lease.is_none())?;
-        let Due::At(at) = live.due else { return None };
-        let after =
-            [Lease::HINT_GRACE, HINT_LOST].into_iter().find(|after| at == live.created_at + *after)?;
-        Some((live.created_at, after))
-    }
-
-    /// Moves jobs whose time has come into the ready order; answers how many of them had a hint that nobody
-    /// acted on.
-    pub(super) fn ripen(&mut self, now: Timestamp) -> u64 {
-        let mut unheard = 0;
-        while let Some((at, id)) = self.timers.first().copied()
-            && at <= now
-        {
-            unheard += u64::from(self.waits_for_its_hint(id).is_some());
-            self.timers.pop_first();
-            if let Some(live) = self.jobs.get_mut(&id) {
-                live.due = Due::Ready;
-                let tenants = self.ready.entry(live.lane).or_default();
-                tenants.entry(live.tenant.clone()).or_default().insert((live.version, id));
-            }
-        }
-        unheard
-    }
-
-    /// The oldest ready job of the tenant that runs least.
-    pub(super) fn next_ready(&self, lane: Lane) -> Option<JobId> {
-        let tenants = self.ready.get(&lane).filter(|_| !self.is_paused(lane))?;
-        let running = |tenant: &TenantId| self.running.get(tenant).copied().unwrap_or(0);
-        let oldest = |jobs: &BTreeSet<(u64, JobId)>| jobs.first().copied();
-        tenants
-            .iter()
-            .filter_map(|(tenant, jobs)| oldest(jobs).map(|(version, id)| (running(tenant), version, id)))
-            .min()
-            .map(|(_, _, id)| id)
-    }
-
-    /// When [`Self::next_ready`] may answer: a past moment when it would now.
-    pub(in super::super) fn next_due(&self) -> Option<Timestamp> {
-        if self.ready.iter().any(|(lane, tenants)| !tenants.is_empty() && !self.is_paused(*lane)) {
-            return Some(Timestamp::from_millis(0));
-        }
-        self.timers.first().map(|(at, _)| *at)
-    }
-
-    pub(super) fn starts_running(&mut self, tenant: &TenantId) {
-        *self.running.entry(tenant.clone()).or_default() += 1;
-    }
-
-    pub(super) fn stops_running(&mut self, tenant: &TenantId) {
-        if let Some(running) = self.running.get_mut(tenant) {
-            *running = running.saturating_sub(1);
-            if *running == 0 {
-                self.running.remove(tenant);
-            }
-        }
     }
 
     /// Jobs whose deadline is at or before `moment`.
@@ -447,7 +337,7 @@ impl State {
             let starts = live.not_before.map_or(live.ready_at, |at| at.max(live.ready_at));
             if live.lease.is_some_and(|held| held.is_live(now)) {
                 depth.running += 1;
-            } else if !self.is_head(*id) {
+            } else if live.waits_for_tenant || !self.is_head(*id) {
                 depth.waiting += 1;
             } else if starts > now {
                 depth.waiting += 1;
@@ -461,7 +351,3 @@ impl State {
         depths.to_vec()
     }
 }
-
-/// How long after accept a queued job whose hint was confirmed, and not acted on, becomes due: the
-/// broker may have lost it. A hint that comes later finds the job taken.
-const HINT_LOST: Duration = Duration::from_secs(30);

@@ -27,6 +27,7 @@ pub(super) fn sweep(
 ) -> Result<(SweepReport, Vec<WorkerId>), Fault> {
     let mut report = SweepReport::default();
     let absent = tx.state.absent(tx.now);
+    tx.state.forget_served(tx.now);
     owners(tx, &absent, &mut report)?;
     deadlines(tx, &mut report)?;
     retention(tx, keep_jobs, keep_events, &mut report)?;

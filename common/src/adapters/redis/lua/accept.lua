@@ -1,7 +1,8 @@
 -- r, lane, conversation, known, on_busy, key, digest, not_before, deadline, spec, queued, scheduled,
+-- crowd ('' or a number: below so many jobs in line, this one among them, the tenant is below its share),
 -- refused (full: there is no room for new work; replays: only what was accepted before is answered)
-local _, r, lane, conv, known, on_busy, key, digest, not_before, deadline, spec, queued, scheduled, refused =
-  unpack(ARGV)
+local _, r, lane, conv, known, on_busy, key, digest, not_before, deadline, spec, queued, scheduled, crowd,
+  refused = unpack(ARGV)
 local tenant = tenant_of(r)
 if key ~= '' then
   local used = redis.call('HGET', P .. ':keys:' .. tenant, key)
@@ -27,9 +28,11 @@ if conv ~= '' then
     redis.call('ZADD', P .. ':convs:' .. tenant, 0, conv)
   end
 end
+local in_line = tonumber(redis.call('ZSCORE', P .. ':waiting:' .. lane, tenant) or '0') + 1
 if key ~= '' then redis.call('HSET', P .. ':keys:' .. tenant, key, uuid_of(r) .. ' ' .. digest) end
 insert({
   r = r, lane = lane, conv = conv ~= '' and conv, key = key ~= '' and key, not_before = tonumber(not_before),
   deadline = tonumber(deadline), spec = spec, queued = queued, scheduled = scheduled,
+  at_once = crowd ~= '' and in_line < tonumber(crowd),
 })
 return {'created', record(r), ended}

@@ -20,6 +20,17 @@ local function try_claim(job, by)
     if job.due ~= 'ready' then make_due(job, now) end
     return 'waiting'
   end
+  -- A job that lost its owner has a slot of its tenant already.
+  if not job.owner and not has_room(job.tenant) then
+    if job.wait ~= 'tenant' then
+      emit(job, {'job.waiting', '{"reason":"tenant","not_before":null}'})
+      put(job, {wait = 'tenant', wait_at = false})
+    end
+    place(job, 'blocked', job.version)
+    make_ready(job)
+    return 'waiting'
+  end
+  redis.call('ZADD', P .. ':served', now, job.tenant)
   if job.owner then
     put(job, {deaths = job.deaths + 1})
     if job.deaths >= MAX_DEATHS then

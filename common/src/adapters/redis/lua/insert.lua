@@ -1,5 +1,5 @@
 -- Writes a new job, its first event and its place in the conversation, and makes it due in case its hint
--- is never confirmed. `new`: r, lane, conv, key, not_before, deadline, spec, queued, scheduled (the data of
+-- is never confirmed, or at once. `new`: at_once, r, lane, conv, key, not_before, deadline, spec, queued, scheduled (the data of
 -- `job.queued` for a job that may start now, and for one that may not).
 local function insert(new)
   local version = next_version()
@@ -32,6 +32,6 @@ local function insert(new)
   if starts then
     make_due(job, starts)
   elseif not job.wait then
-    make_due(job, now + HINT_GRACE)
+    make_due(job, new.at_once and now or now + HINT_GRACE)
   end
 end

@@ -191,6 +191,10 @@ end
 local function place(job, where, score)
   if job.place and job.place ~= where then
     redis.call('ZREM', P .. ':' .. job.place .. ':' .. job.lane, job.r)
+    -- A program that knows no such counts may have left some.
+    if redis.call('EXISTS', P .. ':idle:' .. job.lane) == 0 and not where then
+      redis.call('DEL', P .. ':waiting:' .. job.lane)
+    end
   end
   if where then redis.call('ZADD', P .. ':' .. where .. ':' .. job.lane, score, job.r) end
   if job.place ~= where then put(job, {place = where or false}) end

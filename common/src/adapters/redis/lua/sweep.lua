@@ -28,6 +28,7 @@ for _, lane in ipairs({'interactive', 'batch'}) do
     end
   end
 end
+redis.call('ZREMRANGEBYSCORE', P .. ':served', '-inf', now - 3600000)
 local late = {}
 for _, r in ipairs(first(':deadlines', now)) do
   local job = load(r)

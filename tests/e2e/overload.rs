@@ -1,0 +1,59 @@
+//! More work than can be done is refused early, honestly, and not for longer than it lasts.
+
+use std::collections::HashMap;
+
+use futures::future::join_all;
+use millhand_tests::{Launch, Provider, wait_for};
+use serde_json::{Value, json};
+
+/// Submitted at once: some thirty times what the worker does before their deadline.
+const BURST: usize = 600;
+
+/// What is let in ends, what expired in the queue cost no model call, and when the queue is gone everything is
+/// let in again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_burst_is_refused_where_it_could_not_start_and_no_longer() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = Provider::with(&["--first-token", "300ms", "--per-token", "0ms", "--keep-bodies"]).await;
+    let launch = Launch::new(dir.path()).model(&model.base_url()).arg("--slots").arg("2");
+    let launch = launch.env("MILLHAND_API__ADMISSION__EXPECTED_JOBS_PER_SECOND", "6");
+    let server = launch.start().await;
+    let client = &server.client;
+    let submit = async |n: usize| {
+        let body = json!({"input": format!("job {n} tokens=2"), "agent": "chat", "deadline_seconds": 4});
+        client.post("/v1/jobs", &body).await
+    };
+    let answers = join_all((0..BURST).map(submit)).await;
+    let (accepted, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 202);
+    assert!(accepted.len() >= 4, "what can be done is let in: {}", accepted.len());
+    assert!(accepted.len() <= BURST / 4, "what cannot be done is not: {}", accepted.len());
+    for answer in &refused {
+        let problem = answer.json();
+        assert_eq!((answer.status, &problem["code"]), (503, &json!("overloaded")), "{problem}");
+        let after: u64 = answer.headers["retry-after"].to_str().unwrap().parse().unwrap();
+        assert!((1..=60).contains(&after), "{after}");
+    }
+    let ended = accepted.iter().map(|answer| async {
+        let id = answer.json()["id"].as_str().unwrap().to_owned();
+        client.finished(&id).await
+    });
+    let mut asked: HashMap<String, usize> = HashMap::new();
+    let jobs: Vec<Value> = join_all(ended).await;
+    for call in model.calls().await {
+        *asked.entry(call.question).or_default() += 1;
+    }
+    for job in &jobs {
+        let log = client.log(job["id"].as_str().unwrap(), 0).await;
+        let expired_in_the_queue = job["status"] == "expired" && job["attempt"] == 0;
+        assert!(!expired_in_the_queue || !log.iter().any(|event| event.contains("step.started")), "{log:?}");
+    }
+    let began = jobs.iter().filter(|job| job["attempt"].as_u64() > Some(0)).count();
+    assert!(asked.len() <= began, "no call for a job that never began: {} of {began}", asked.len());
+    assert!(asked.values().all(|calls| *calls == 1), "nothing is asked twice");
+
+    wait_for("everything to be let in again", || async {
+        let answer = submit(BURST).await;
+        (answer.status == 202).then_some(())
+    })
+    .await;
+}

@@ -1,0 +1,221 @@
+//! `just bench-overload`: what is done of what is asked for, when far more is asked for than can be done.
+//!
+//! One ingress and one worker on a real RabbitMQ and a real Redis. The peak is bound by the model's pace and the
+//! worker's slots, some 40 jobs a second, not by this machine. Goodput counts jobs that completed before their
+//! deadline, by the store's times, in a window that is as long in every phase. All times come from the jobs'
+//! records; refused jobs are not sent again.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use futures::{StreamExt, stream};
+use millhand_common::model::Timestamp;
+use millhand_tests::server::binary;
+use millhand_tests::servers::{Kind, Queue, Redis};
+use millhand_tests::{Client, Launch, Provider, Server, wait_for};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use crate::table::Table;
+
+const SLOTS: f64 = 16.0;
+/// A call of the model.
+const CALL: Duration = Duration::from_millis(400);
+const DEADLINE_SECONDS: u64 = 10;
+/// Jobs of a phase are submitted for so long; the first part of it fills the queue and is not counted.
+const PHASE: Duration = Duration::from_secs(30);
+const WARM_UP: Duration = Duration::from_secs(12);
+/// Of the quiet tenant, a second.
+const QUIET_RATE: f64 = 2.0;
+const SUBMITTING: usize = 512;
+
+/// What one tenant sends in one phase.
+struct Sent {
+    /// Ids of jobs that were let in.
+    accepted: Vec<String>,
+    refused: usize,
+    /// Refusals without a `Retry-After` of 1 to 60 s, or with another status than 503.
+    wrong: usize,
+    /// How long a refusal took, the slowest but one in a hundred.
+    refusing: Duration,
+}
+
+pub(crate) async fn measure() -> anyhow::Result<()> {
+    let call = format!("{}ms", CALL.as_millis());
+    let flags = ["--first-token", &call, "--per-token", "0ms"];
+    let (provider, redis, queue) =
+        futures::join!(Provider::with(&flags), Redis::start(), Queue::start(Kind::RabbitMq));
+    let launch = |role| {
+        Launch::shared(role).cluster(Kind::RabbitMq, &queue.url(), &redis.url()).model(&provider.base_url())
+    };
+    let (api, worker) = (launch("api"), launch("worker").arg("--slots").arg("16"));
+    let (api, worker) = futures::join!(api.start(), worker.start());
+    let keys = [key("noisy", &redis).await?, key("quiet", &redis).await?];
+    // While no key is known everybody is one tenant.
+    for (key, status) in [("mh_none", 401), (&keys[0], 200), (&keys[1], 200)] {
+        wait_for("the keys to be known", || async {
+            let asked = api.client.request("GET", "/v1/jobs").bearer_auth(key);
+            api.client.send(asked).await.is_ok_and(|answer| answer.status == status).then_some(())
+        })
+        .await;
+    }
+    let result = phases(&api, &keys).await;
+    drop(worker);
+    result
+}
+
+async fn phases(api: &Server, [noisy, quiet]: &[String; 2]) -> anyhow::Result<()> {
+    let could = SLOTS / CALL.as_secs_f64();
+    let mut table = Table::default();
+    // Alone, and unloaded: what a job of the quiet tenant takes by itself.
+    let (_, alone) = phase(&api.client, (noisy, 0.0), quiet).await?;
+    let (peak, _) = phase(&api.client, (noisy, could * 1.1), quiet).await?;
+    let (over, beside) = phase(&api.client, (noisy, could * 10.0), quiet).await?;
+    let (after, _) = phase(&api.client, (noisy, could * 0.5), quiet).await?;
+    let measured = |jobs: &[Value]| goodput(jobs);
+    table.row("goodput at 1.1 times what can be done", (measured(&peak.jobs), Some(could), "/s"), "", None);
+    let (good, floor) = (measured(&over.jobs), measured(&peak.jobs));
+    table.row(
+        "goodput at 10 times that",
+        (good, Some(floor), "/s"),
+        ">= 0.9 of peak",
+        Some(good >= 0.9 * floor),
+    );
+    let expired = over.jobs.iter().filter(|job| job["status"] != "completed").count() as f64;
+    let share = expired * 100.0 / over.jobs.len().max(1) as f64;
+    table.row("let in and not completed, at 10 times", (share, None, "%"), "<= 5 %", Some(share <= 5.0));
+    let wrong = over.sent.wrong as f64;
+    table.row("refusals without an honest answer", (wrong, None, ""), "0", Some(over.sent.wrong == 0));
+    let refusing = over.sent.refusing.as_secs_f64() * 1000.0;
+    table.row("a refusal takes, p99", (refusing, None, "ms"), "", None);
+    let (quiet_beside, quiet_alone) = (p95(&beside.jobs), p95(&alone.jobs));
+    let met = quiet_beside <= 1.25 * quiet_alone;
+    table.row("quiet tenant, p95 to the end", (quiet_beside, Some(quiet_alone), "s"), "<= 1.25", Some(met));
+    let refused = beside.sent.refused as f64;
+    table.row("quiet tenant, refused", (refused, None, ""), "0", Some(beside.sent.refused == 0));
+    let calm = p95(&after.jobs);
+    table.row("p95 to the end at half the load, after 12 s", (calm, Some(quiet_alone), "s"), "", None);
+    println!("{table}");
+    println!(
+        "Floors: what {SLOTS} slots can do at {CALL:?} a call; the peak of this run; the quiet tenant alone. \
+         {} of {} jobs were refused at 10 times.",
+        over.sent.refused,
+        over.sent.refused + over.sent.accepted.len()
+    );
+    Ok(())
+}
+
+/// What came of one tenant's jobs.
+struct Outcome {
+    sent: Sent,
+    /// Records of those that were created, or ended, after the warm-up.
+    jobs: Vec<Value>,
+}
+
+/// Both tenants send at their pace; then all that was let in ends.
+async fn phase(
+    client: &Client,
+    (noisy, rate): (&str, f64),
+    quiet: &str,
+) -> anyhow::Result<(Outcome, Outcome)> {
+    let from = Timestamp::now() + WARM_UP;
+    let (of_noisy, of_quiet) =
+        futures::try_join!(send(client, noisy, rate), send(client, quiet, QUIET_RATE))?;
+    let until = from + (PHASE - WARM_UP);
+    let of_noisy = outcome(client, noisy, of_noisy, from, until).await?;
+    Ok((of_noisy, outcome(client, quiet, of_quiet, from, until).await?))
+}
+
+async fn send(client: &Client, key: &str, rate: f64) -> anyhow::Result<Sent> {
+    let mut sent = Sent { accepted: Vec::new(), refused: 0, wrong: 0, refusing: Duration::ZERO };
+    let (start, mut submitting, mut refusing) = (Instant::now(), JoinSet::new(), Vec::new());
+    let mut take = |answer: (u16, Option<u64>, String, Duration)| {
+        let (status, retry_after, id, took) = answer;
+        if status == 202 {
+            sent.accepted.push(id);
+            return;
+        }
+        sent.refused += 1;
+        sent.wrong +=
+            usize::from(status != 503 || !retry_after.is_some_and(|after| (1..=60).contains(&after)));
+        refusing.push(took);
+    };
+    for n in 0..(rate * PHASE.as_secs_f64()) as u32 {
+        sleep_until(start + Duration::from_secs_f64(f64::from(n) / rate)).await;
+        while submitting.len() >= SUBMITTING {
+            take(submitting.join_next().await.context("one is under way")??);
+        }
+        let body = json!({"input": format!("job {n} tokens=3"), "agent": "chat",
+            "deadline_seconds": DEADLINE_SECONDS});
+        let (client, request) =
+            (client.clone(), client.request("POST", "/v1/jobs").bearer_auth(key).json(&body));
+        submitting.spawn(async move {
+            let began = Instant::now();
+            let answer = client.send(request).await.expect("the ingress answers");
+            let after = answer.headers.get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
+            let id = answer.json()["id"].as_str().unwrap_or_default().to_owned();
+            (answer.status, after, id, began.elapsed())
+        });
+    }
+    while let Some(answer) = submitting.join_next().await {
+        take(answer?);
+    }
+    refusing.sort_unstable();
+    sent.refusing = refusing.get(refusing.len() * 99 / 100).copied().unwrap_or_default();
+    Ok(sent)
+}
+
+async fn outcome(
+    client: &Client,
+    key: &str,
+    sent: Sent,
+    from: Timestamp,
+    until: Timestamp,
+) -> anyhow::Result<Outcome> {
+    let read = |id: &String| {
+        let path = format!("/v1/jobs/{id}?wait=60");
+        async move {
+            let answer = client.send(client.request("GET", &path).bearer_auth(key)).await?;
+            ensure!(answer.status == 200, "{}", answer.text);
+            anyhow::Ok(answer.json())
+        }
+    };
+    let all: Vec<_> = stream::iter(sent.accepted.iter().map(read)).buffer_unordered(32).collect().await;
+    let mut jobs = Vec::new();
+    for job in all {
+        let job = job?;
+        let ended = moment(&job, "finished_at")?;
+        if from <= ended && ended < until {
+            jobs.push(job);
+        }
+    }
+    Ok(Outcome { sent, jobs })
+}
+
+fn moment(job: &Value, of: &str) -> anyhow::Result<Timestamp> {
+    serde_json::from_value(job[of].clone()).with_context(|| format!("no {of}: {job}"))
+}
+
+fn goodput(jobs: &[Value]) -> f64 {
+    let good = jobs.iter().filter(|job| job["status"] == "completed").count();
+    good as f64 / (PHASE - WARM_UP).as_secs_f64()
+}
+
+/// From accept to the end, in seconds.
+fn p95(jobs: &[Value]) -> f64 {
+    let took = |job: &Value| Some(moment(job, "finished_at").ok()?.since(moment(job, "created_at").ok()?));
+    let mut took: Vec<Duration> = jobs.iter().filter_map(took).collect();
+    took.sort_unstable();
+    took.get(took.len() * 95 / 100).map_or(f64::NAN, Duration::as_secs_f64)
+}
+
+async fn key(tenant: &str, redis: &Redis) -> anyhow::Result<String> {
+    let mut command = tokio::process::Command::new(binary());
+    command.args(["keys", "create", "--tenant", tenant, "--json"]);
+    command.env("MILLHAND_STORE__KIND", "redis").env("MILLHAND_STORE__URL", redis.url());
+    let output = command.output().await?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let made: Value = serde_json::from_slice(&output.stdout)?;
+    Ok(made["key"].as_str().context("a key")?.to_owned())
+}
