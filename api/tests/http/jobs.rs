@@ -286,6 +286,11 @@ async fn agents_and_usage_are_lists() {
           "description": "Answers from your documents, with citations.",
           "kind": "rag",
           "name": "rag"
+        },
+        {
+          "description": "Searches your documents step by step, as the model decides, and answers with citations.",
+          "kind": "react",
+          "name": "react"
         }
       ],
       "next_cursor": null

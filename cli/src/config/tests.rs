@@ -146,7 +146,7 @@ fn agents_are_added_to_and_change_the_built_in_ones() {
         "[agents.rag]\ninstructions = \"Be brief.\"\n[agents.law]\nkind = \"chat\"\ndescription = \"d\"\n";
     let agents = with(file, &[]).unwrap().config.agents();
     let names: Vec<_> = agents.iter().map(|agent| agent.name.as_str()).collect();
-    assert_eq!(names, ["rag", "chat", "law"]);
+    assert_eq!(names, ["rag", "chat", "react", "law"]);
     assert_eq!(agents[0].instructions.as_deref(), Some("Be brief."));
     assert!(!agents[0].description.is_empty());
 }

@@ -43,8 +43,11 @@ pub(crate) fn to(messages: &[(String, String)], length: u64, manner: Manner) -> 
     let (last, earlier) = (asked.next().unwrap_or_default(), asked.next());
     let returned = since_asked(messages).filter(|(role, _)| role == "tool");
     let returned: String = returned.map(|(_, text)| format!("\n{text}")).collect();
-    let last = if returned.is_empty() { last.to_owned() } else { format!("{returned}\nQuestion: {last}") };
-    let (question, passages) = grounded::read(&last);
+    let with_passages = format!("{returned}\nQuestion: {last}");
+    let (question, passages) = match grounded::read(&with_passages) {
+        (_, none) if none.is_empty() => grounded::read(last),
+        found => found,
+    };
     let tokens = match manner {
         Manner::Silent => Vec::new(),
         _ if passages.is_empty() => echo(question, number(question, "tokens").unwrap_or(length)),

@@ -45,7 +45,7 @@ impl System {
         self.prometheus.scrape(&admins);
         wait_for("all to be scraped", async || {
             let up = self.prometheus.query("count(up{job=\"millhand\"} == 1)").await;
-            (up.first()?["value"][1] == admins.len().to_string()).then_some(())
+            (up.first()?["value"][1] == admins.len().to_string().as_str()).then_some(())
         })
         .await;
     }
