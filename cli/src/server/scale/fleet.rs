@@ -91,11 +91,11 @@ impl Fleet {
             if info.draining {
                 tracing::info!(worker.id = %info.id, "a worker was drained by an operator");
                 self.drain(at);
-            } else if let State::Up { running, since, .. } = &mut self.places[at].state {
-                if running.replace(info.running).is_none() {
-                    let up_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
-                    tracing::info!(worker.id = %info.id, up_ms, "a worker is up");
-                }
+            } else if let State::Up { running, since, .. } = &mut self.places[at].state
+                && running.replace(info.running).is_none()
+            {
+                let up_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+                tracing::info!(worker.id = %info.id, up_ms, "a worker is up");
             }
         }
     }
