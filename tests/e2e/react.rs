@@ -75,7 +75,7 @@ async fn a_killed_agent_goes_on_where_it_was_and_buys_nothing_again() {
     // So slow that it dies in the middle of its second reply.
     let body = json!({"input": "What does a bicycle cost? gap=400", "agent": "react", "collection": "ferry"});
     let job = server.client.submit(body).await;
-    server.client.sse(&job, 0, |events| events.iter().any(|event| event.contains("tool.returned"))).await;
+    server.client.sse(&job, 0, |events| events.iter().any(|event| event.contains("output_text.delta"))).await;
     server.kill9().await;
     let server = launch().start().await;
     let job = server.client.finished(&job).await;

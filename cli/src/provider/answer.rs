@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 
 use super::tokens;
 
+const WISHES: [&str; 4] = ["tokens", "gap", "stall", "calls"];
+
 /// How true an answer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Manner {
@@ -51,7 +53,7 @@ pub(crate) fn to(messages: &[(String, String)], length: u64, manner: Manner) -> 
     let tokens = match manner {
         Manner::Silent => Vec::new(),
         _ if passages.is_empty() => echo(question, number(question, "tokens").unwrap_or(length)),
-        _ => tokens::cut(&grounded::answer(question, earlier, &passages, manner)),
+        _ => tokens::cut(&grounded::answer(&without_wishes(question), earlier, &passages, manner)),
     };
     let gap = number(question, "gap").map(Duration::from_millis);
     Answer { tool: None, tokens, gap, stall: number(question, "stall") }
@@ -86,6 +88,12 @@ fn echo(question: &str, length: u64) -> Vec<String> {
         at => format!(" w{at} "),
     };
     (0..length).map(token).collect()
+}
+
+/// The question alone: how it wants to be answered is no part of what it asks.
+fn without_wishes(question: &str) -> String {
+    let is_wish = |word: &&str| WISHES.iter().any(|name| number(word, name).is_some());
+    question.split_whitespace().filter(|word| !is_wish(word)).collect::<Vec<_>>().join(" ")
 }
 
 fn number(text: &str, name: &str) -> Option<u64> {
