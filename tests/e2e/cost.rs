@@ -110,7 +110,7 @@ async fn our_ledger_agrees_with_the_provider_s_though_calls_break_and_workers_ar
     assert_eq!(sum, ours[3], "every job's usage is in the ledger, and nothing else");
     let off = (ours[3] as f64 - theirs[3] as f64) * 100.0 / theirs[3] as f64;
     println!("ours {ours:?}, the provider's {theirs:?}: {off:+.3} %");
-    // What a killed worker had read and not yet written is missing: some three tokens a call.
+    // What a killed worker had read and not yet written is guessed, as are tokens that the provider does not tell.
     assert!(off.abs() <= 0.5, "{off} %");
     drop(workers);
 }
