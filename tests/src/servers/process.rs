@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{LazyLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,12 +14,23 @@ use tempfile::TempDir;
 
 use crate::wait::PATIENCE;
 
-/// A port that was free just now. Another program may take it before its server binds it; servers that
-/// can bind port 0 themselves should.
+/// Below the ports that the system gives to connections and to listeners that ask for any (32768 and up on Linux):
+/// nobody takes one of these by chance between two starts of a server, nor before its first.
+const PORTS: std::ops::Range<u32> = 12_000..32_000;
+/// Where this program looks next; others began elsewhere.
+static NEXT: LazyLock<AtomicU32> = LazyLock::new(|| AtomicU32::new(std::process::id().wrapping_mul(97)));
+
+/// A port that nobody listens on and that this program was not given before. Servers that can bind port 0
+/// themselves should.
 #[must_use]
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-    listener.local_addr().expect("it is bound").port()
+    loop {
+        let at = NEXT.fetch_add(1, Ordering::Relaxed) % (PORTS.end - PORTS.start);
+        let port = u16::try_from(PORTS.start + at).expect("the range is one of ports");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 type Start = (Command, mpsc::SyncSender<std::io::Result<Child>>);
