@@ -24,7 +24,10 @@
 //! A call that has to wait gets a place: its quota is taken now and kept for it until its time, so the
 //! ones behind it, large or small, come after it, and its worker may give the job back meanwhile. Nothing
 //! is kept for a call that waits for others to end (nobody knows when that is), but the first of these
-//! keeps the others back for a second after each time it asks.
+//! keeps the others back for a second after each time it asks, and is called when it could start.
+//!
+//! Jobs are pulled when their calls can start. Each pull is offered to one worker only: without that all of
+//! them would come for the same room, and all but one would have come in vain.
 //!
 //! All arithmetic is in whole numbers below 2^53, which is what a script in Redis can count exactly: a
 //! limit is per minute and time is in milliseconds, so one unit is 60,000 parts and a refill is exact.
@@ -43,6 +46,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::ports::{Asking, Dimension, LEASE_TTL, LimitPolicy, QuotaMode, Reserved, Used};
+use forecast::Offers;
 use held::{Held, Holds};
 use meter::Meter;
 use phase::Phase;
@@ -81,8 +85,9 @@ pub struct Pool {
     charges_whole: bool,
     /// How often on end it has shown the contrary.
     surpluses: u32,
-    /// Who waits for others to end, and keeps the rest back until when.
-    head: Option<(Uuid, u64)>,
+    /// Who waits for others to end with how large a call, and keeps the rest back until when.
+    head: Option<(Uuid, Units, u64)>,
+    offers: Offers,
     meters: [Meter; 4],
     spent: Spent,
     phase: Phase,
@@ -115,6 +120,7 @@ impl Pool {
             charges_whole: false,
             surpluses: 0,
             head: None,
+            offers: Offers::default(),
             meters: [Meter::default(); 4],
             spent,
             phase: Phase::default(),
@@ -137,6 +143,7 @@ impl Pool {
         if self.holds.has(asking.call) {
             return Reserved::Granted;
         }
+        self.take_offer();
         let units = units(&asking.amounts.units());
         if let Some(never) = self.never(&units) {
             return never;
@@ -159,12 +166,11 @@ impl Pool {
         let paused = self.paused_until.saturating_sub(self.now);
         let When { wait, blocked } = self.when(&units);
         if blocked {
-            self.head = Some((asking.ticket, self.now + HEAD));
+            self.head = Some((asking.ticket, units, self.now + HEAD));
             return park(wait.clamp(ASK_AGAIN, HEAD).max(paused));
         }
-        if self.head.is_some_and(|(head, _)| head == asking.ticket) {
-            self.head = None;
-        }
+        // It is this one's turn; or it was another's, and that one has not come.
+        self.head = None;
         if paused > 0 || wait > LINE {
             return park(wait.max(paused));
         }

@@ -95,7 +95,7 @@ impl Quota {
         loop {
             let asked = Instant::now();
             let answer = self.limiter.reserve(&Asking { call: permit.call, ticket, amounts }).await;
-            let wait = match answer {
+            let (wait, is_sure) = match answer {
                 Ok(Reserved::Granted) => {
                     count("granted");
                     permit.granted = asked;
@@ -109,11 +109,11 @@ impl Quota {
                 }
                 Ok(Reserved::At(wait)) => {
                     count("at");
-                    wait
+                    (wait, true)
                 }
                 Ok(Reserved::Park(wait)) => {
                     count("park");
-                    wait
+                    (wait, false)
                 }
                 Ok(Reserved::Never { dimension, limit, asked }) => {
                     count("never");
@@ -130,7 +130,8 @@ impl Quota {
                     continue;
                 }
             };
-            if started.elapsed() + wait > patience {
+            // Nobody knows when a parked call can start: a slot is too good for that.
+            if started.elapsed() + wait > patience || (!is_sure && patience <= IN_PLACE) {
                 permit.forget();
                 histogram!(telemetry::LIMITER_PARKED).record(started.elapsed().as_secs_f64());
                 return Err(Denied::Later { after: wait });

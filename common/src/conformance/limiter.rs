@@ -70,6 +70,10 @@ impl Subject {
         self.limiter.forecast().await.expect("forecast")
     }
 
+    pub async fn offer(&self, most: u32) -> Forecast {
+        self.limiter.offer(most).await.expect("offer")
+    }
+
     pub async fn quota(&self) -> Option<Quota> {
         self.limiter.quota().await.expect("quota")
     }
@@ -135,6 +139,8 @@ macro_rules! limiter_conformance {
             line: a_place_that_is_not_taken_is_given_up_whole,
             line: who_waits_for_others_to_end_is_next,
             line: the_forecast_says_when_to_come,
+            line: a_pull_is_offered_once,
+            line: who_waits_for_others_to_end_is_called,
             learning: a_lower_limit_is_believed_at_once_and_a_higher_one_when_it_stays,
             learning: a_changed_limit_is_no_fresh_quota,
             learning: what_is_left_is_at_most_what_is_said,

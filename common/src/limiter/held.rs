@@ -72,6 +72,12 @@ impl Holds {
         self.by_id.values().filter(ripe).count() as u64
     }
 
+    /// When the first place after `at` is to be taken.
+    pub(super) fn next_place(&self, at: u64) -> Option<u64> {
+        let later = |(held, _): &&(Held, u64)| held.is_place && at < held.since;
+        self.by_id.values().filter(later).map(|(held, _)| held.since).min()
+    }
+
     pub(super) fn add_late(&mut self, id: Uuid, units: Units, now: u64) {
         self.late.insert(id, (units, now + LATE));
         self.late_order.push_back((now + LATE, id));

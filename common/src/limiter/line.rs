@@ -36,7 +36,7 @@ impl Pool {
 
     /// Until when somebody else keeps the rest back.
     pub(super) fn head_but(&self, ticket: Uuid) -> Option<u64> {
-        let (head, until) = self.head?;
+        let (head, _, until) = self.head?;
         (head != ticket && self.now < until).then_some(until)
     }
 

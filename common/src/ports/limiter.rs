@@ -246,8 +246,13 @@ pub trait RateLimiter: Send + Sync {
     /// Learns from what the provider said to a call.
     async fn observe(&self, call: Uuid, said: &Said) -> Result<(), StoreError>;
 
-    /// What could start now.
+    /// What could start now. Changes nothing.
     async fn forecast(&self) -> Result<Forecast, StoreError>;
+
+    /// The same for one that pulls jobs: `most` calls at most, and not what was offered to others a moment
+    /// ago. An offer is no promise; the next to reserve is taken to come for the oldest one. May be dropped:
+    /// what was offered is offered again a tenth of a second later.
+    async fn offer(&self, most: u32) -> Result<Forecast, StoreError>;
 
     /// What it lets through in the long run, and how much of that is used; `None` while nothing is known to
     /// limit calls, or how large they are.

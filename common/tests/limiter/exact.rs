@@ -13,8 +13,11 @@ fn plan(policy: LimitPolicy) -> Plan {
         full: true,
         seed: 7,
         seconds: 600,
+        workers: 1,
         slots: 64,
         input: 200,
+        large: 8,
+        bound_percent: 125,
         max_output: 500,
         written_percent: 40,
         longest_ms: 3_000,
@@ -45,6 +48,26 @@ fn the_whole_of_a_bucket_is_used_without_one_refusal_and_large_calls_wait_as_sma
     assert!(used >= 0.98, "{used}");
     assert!(outcome.large_wait_ms <= 1.2 * outcome.small_wait_ms, "{outcome:?}");
     assert!(parked < 0.02, "{outcome:?}");
+}
+
+/// Each of them sees all the room there is.
+#[test]
+fn eight_workers_use_as_much_and_their_slots_do_not_wait() {
+    // A window of unknown phase has room for all that is reserved, in this minute and in the next.
+    for (mode, burst_seconds, least) in [(QuotaMode::Bucket, 5, 0.98), (QuotaMode::Window, 1, 0.95)] {
+        let mut plan = plan(tokens(600_000, mode, burst_seconds));
+        (plan.workers, plan.slots, plan.seconds) = (8, 256, 300);
+        (plan.input, plan.large, plan.bound_percent, plan.longest_ms) = (104, 20, 205, 1_500);
+        (plan.max_output, plan.written_percent) = (100, 35);
+        let (provider, outcome) = run(&plan);
+        let used = used(&plan, provider.charged);
+        let parked = outcome.parked_ms as f64 / outcome.slot_ms as f64;
+        println!("eight, {mode:?}: used {used:.3}, parked {parked:.4}, {outcome:?}");
+        assert_eq!((provider.refused, provider.is_overdrawn()), (0, false));
+        assert!(used >= least, "{used}");
+        assert!(parked < 0.005, "{parked} {outcome:?}");
+        assert!(outcome.large_wait_ms <= 1.2 * outcome.small_wait_ms, "{outcome:?}");
+    }
 }
 
 #[test]
@@ -145,13 +168,15 @@ proptest! {
         (written_percent, longest_ms) in (5u64..100, 100u64..15_000),
         dying_percent in prop_oneof![Just(0u64), Just(10)],
         manner in prop_oneof![Just(Manner::Silent), Just(Manner::Telling)],
+        workers in prop_oneof![Just(1usize), Just(8)],
     ) {
         let mode = if is_window { QuotaMode::Window } else { QuotaMode::Bucket };
         let (requests, input, output, both) = limits;
         let policy = LimitPolicy { per_minute: [requests, input, output, both], concurrency, mode, burst_seconds };
         let plan = Plan {
-            policy, phase, full: full || is_window, seed, seconds: 150, slots: 40, input: 150, max_output: 400, written_percent,
-            longest_ms, dying_percent, load_percent: 150, manner,
+            policy, phase, full: full || is_window, seed, seconds: 150, workers, slots: 40, input: 150, large: 8,
+            bound_percent: 125, max_output: 400,
+            written_percent, longest_ms, dying_percent, load_percent: 150, manner,
         };
         let (provider, outcome) = run(&plan);
         prop_assert_eq!((provider.refused, provider.is_overdrawn()), (0, false), "{:?} {:?}", provider.lowest, outcome);

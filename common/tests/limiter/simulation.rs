@@ -39,9 +39,14 @@ pub(crate) struct Plan {
     pub(crate) full: bool,
     pub(crate) seed: u64,
     pub(crate) seconds: u64,
+    /// Each with its own gate, and as many slots of these.
+    pub(crate) workers: usize,
     pub(crate) slots: usize,
-    /// Tokens of a small prompt; every tenth is eight times as long.
+    /// Tokens of a small prompt; every tenth is `large` times as long.
     pub(crate) input: u64,
+    pub(crate) large: u64,
+    /// What is reserved for a prompt, in percent of what it takes.
+    pub(crate) bound_percent: u64,
     /// The most that is asked for, and the share of it that is written, in percent.
     pub(crate) max_output: u64,
     pub(crate) written_percent: u64,
@@ -92,6 +97,41 @@ pub(crate) struct Outcome {
 
 const STEP: u64 = 5;
 const IN_PLACE: u64 = 250;
+/// From a gate that opens until the job asks: it is claimed, and prepared.
+const PULL: u64 = 15;
+
+/// What a worker knows of the quota: as `worker/src/quota/gate.rs` has it.
+#[derive(Clone, Copy, Default)]
+struct Gate {
+    asked: Option<u64>,
+    room: u32,
+    look_again: Option<u64>,
+}
+
+impl Gate {
+    const FRESH: u64 = 50;
+
+    /// Whether to pull one job more, beside `undecided` that were pulled here and have not been let in.
+    fn opens(&mut self, pool: &mut Pool, undecided: u32, now: u64) -> bool {
+        if self.room == 0 || self.asked.is_none_or(|asked| asked + Self::FRESH <= now) {
+            if self.look_again.is_some_and(|at| now < at) || self.asked == Some(now) {
+                return false;
+            }
+            let offer = pool.offer(now, 16);
+            self.asked = Some(now);
+            self.room = offer.calls.saturating_sub(undecided);
+            let opens_in = u64::try_from(offer.opens_in.as_millis()).unwrap();
+            self.look_again = (self.room == 0).then_some(now + opens_in.max(Self::FRESH));
+        }
+        let opens = self.room > 0;
+        self.room -= u32::from(opens);
+        opens
+    }
+
+    fn wake(&mut self) {
+        self.look_again = None;
+    }
+}
 
 pub(crate) fn run(plan: &Plan) -> (Provider, Outcome) {
     let mut dice = Dice::new(plan.seed);
@@ -99,6 +139,7 @@ pub(crate) fn run(plan: &Plan) -> (Provider, Outcome) {
     let mut pool = Pool::new(plan.policy.clone(), 0);
     let mut queue: VecDeque<Job> = VecDeque::new();
     let mut slots: Vec<Slot> = (0..plan.slots).map(|_| Slot::Free).collect();
+    let mut gates = vec![Gate::default(); plan.workers];
     let mut outcome = Outcome::default();
     let (mut waits, mut arrivals) = ([(0u64, 0u64); 2], 0.0);
     let mut number = 0u128;
@@ -111,37 +152,40 @@ pub(crate) fn run(plan: &Plan) -> (Provider, Outcome) {
             number += 1;
             queue.push_back(some_job(plan, &mut dice, number, now));
         }
-        let mut pulled = 0;
-        // What was pulled and has not been decided yet counts against the forecast.
-        let waiting = slots.iter().filter(|slot| matches!(slot, Slot::Waiting(..))).count();
-        let mut allowed = pool.forecast(now).calls.saturating_sub(u32::try_from(waiting).unwrap());
-        for slot in &mut slots {
+        let mut undecided = vec![0; plan.workers];
+        for (at, slot) in slots.iter().enumerate() {
+            undecided[at % plan.workers] += u32::from(matches!(slot, Slot::Waiting(..)));
+        }
+        for (at, slot) in slots.iter_mut().enumerate() {
+            let worker = at % plan.workers;
             if let Slot::Free = slot
-                && pulled < allowed
                 && let Some(at) = queue.iter().position(|job| job.not_before <= now)
+                && gates[worker].opens(&mut pool, undecided[worker], now)
                 && let Some(job) = queue.remove(at)
             {
-                pulled += 1;
-                *slot = Slot::Waiting(job, now, now);
+                undecided[worker] += 1;
+                *slot = Slot::Waiting(job, now + PULL, now + PULL);
             }
+            let was_free = matches!(slot, Slot::Free);
             *slot = match std::mem::replace(slot, Slot::Free) {
                 Slot::Free => Slot::Free,
                 Slot::Waiting(job, until, since) if until > now => Slot::Waiting(job, until, since),
                 Slot::Waiting(mut job, _, since) => {
                     number += 1;
                     let call = Uuid::from_u128(number << 64);
-                    let amounts = Amounts::call(job.input + job.input / 4, plan.max_output);
+                    let amounts = Amounts::call(job.input * plan.bound_percent / 100, plan.max_output);
                     match pool.reserve(now, &Asking { call, ticket: job.ticket, amounts }) {
                         Reserved::Granted => {
                             let (sum, count) = &mut waits[usize::from(job.is_large)];
                             (*sum, *count) = (*sum + now - job.arrived, *count + 1);
                             outcome.calls += 1;
+                            gates[worker].wake();
                             outcome.parked_ms += now - since;
                             some_call(plan, &mut dice, call, &job, now)
                         }
-                        Reserved::At(wait) | Reserved::Park(wait) => {
+                        later @ (Reserved::At(wait) | Reserved::Park(wait)) => {
                             let until = now + u64::try_from(wait.as_millis()).unwrap();
-                            if until <= since + IN_PLACE {
+                            if until <= since + IN_PLACE && matches!(later, Reserved::At(_)) {
                                 Slot::Waiting(job, until, since)
                             } else {
                                 outcome.given_back += 1;
@@ -149,7 +193,6 @@ pub(crate) fn run(plan: &Plan) -> (Provider, Outcome) {
                                 job.not_before = until;
                                 let place = queue.iter().position(|other| other.arrived > job.arrived);
                                 queue.insert(place.unwrap_or(queue.len()), job);
-                                allowed = 0;
                                 Slot::Free
                             }
                         }
@@ -158,6 +201,9 @@ pub(crate) fn run(plan: &Plan) -> (Provider, Outcome) {
                 }
                 calling @ Slot::Calling { .. } => go_on(calling, plan, &mut pool, &mut provider, now),
             };
+            if !was_free && matches!(slot, Slot::Free) {
+                gates[worker].wake();
+            }
             outcome.slot_ms += STEP;
         }
     }
@@ -168,7 +214,7 @@ pub(crate) fn run(plan: &Plan) -> (Provider, Outcome) {
 
 /// So many that the scarcest dimension is asked for `load_percent` of what there is.
 fn arrivals_in(plan: &Plan, millis: u64) -> f64 {
-    let input = plan.input as f64 * 1.7;
+    let input = plan.input as f64 * (9 + plan.large) as f64 / 10.0;
     let written = if plan.manner == Manner::Arrival { 100 } else { plan.written_percent };
     let output = plan.max_output as f64 * written as f64 / 100.0;
     let each = [1.0, input, output, input + output];
@@ -181,7 +227,7 @@ fn arrivals_in(plan: &Plan, millis: u64) -> f64 {
 
 fn some_job(plan: &Plan, dice: &mut Dice, number: u128, now: u64) -> Job {
     let is_large = dice.hits(10);
-    let input = plan.input * if is_large { 8 } else { 1 };
+    let input = plan.input * if is_large { plan.large } else { 1 };
     let spread = (plan.max_output * plan.written_percent / 100).max(1);
     let output = (spread / 2 + dice.below(spread)).min(plan.max_output);
     Job { ticket: Uuid::from_u128(number), input, output, arrived: now, not_before: now, is_large }

@@ -10,8 +10,10 @@ use tokio::sync::Notify;
 
 use super::Quota;
 
-/// A forecast is good for this long; what is pulled meanwhile counts against it.
+/// An offer is good for this long; what is pulled meanwhile counts against it.
 const FRESH: Duration = Duration::from_millis(50);
+/// So many pulls are asked for at a time.
+const AT_ONCE: u32 = 16;
 /// The limiter is not asked more often.
 const ASK_AT_MOST_EVERY: Duration = Duration::from_millis(5);
 /// A pulled job that has not asked for quota by then needs none for now: it reads documents.
@@ -31,7 +33,7 @@ pub(super) struct Gate {
 #[derive(Default)]
 struct Seen {
     asked: Option<Instant>,
-    /// Pulls that are left of the forecast.
+    /// Pulls that are left of the offer.
     room: u32,
     /// While there is no room: when to ask again.
     look_again: Option<Instant>,
@@ -105,7 +107,7 @@ impl Gate {
         }
     }
 
-    /// A forecast that saw no room may be out of date.
+    /// That there was no room may be out of date.
     pub(super) fn wake(&self) {
         lock(&self.seen).look_again = None;
         self.changed.notify_one();
@@ -144,14 +146,14 @@ impl Gate {
 
     async fn ask(&self, limiter: &dyn RateLimiter) {
         let asked = Instant::now();
-        let forecast = limiter.forecast().await;
+        let offer = limiter.offer(AT_ONCE).await;
         let undecided = self.undecided();
         let mut seen = lock(&self.seen);
         seen.asked = Some(asked);
-        (seen.room, seen.look_again) = match forecast {
-            Ok(forecast) if forecast.calls > undecided => (forecast.calls - undecided, None),
+        (seen.room, seen.look_again) = match offer {
+            Ok(offer) if offer.calls > undecided => (offer.calls - undecided, None),
             // Those that were pulled decide first, or take their time.
-            Ok(forecast) => (0, Some(asked + forecast.opens_in.max(FRESH))),
+            Ok(offer) => (0, Some(asked + offer.opens_in.max(FRESH))),
             Err(err) => {
                 tracing::debug!(error = %err, "limiter is away: nothing is pulled");
                 (0, Some(asked + AWAY_PAUSE))

@@ -50,6 +50,10 @@ impl RateLimiter for Nothing {
         Ok(Forecast { calls: 1, opens_in: Duration::ZERO })
     }
 
+    async fn offer(&self, _most: u32) -> Result<Forecast, StoreError> {
+        Ok(Forecast { calls: 1, opens_in: Duration::ZERO })
+    }
+
     async fn quota(&self) -> Result<Option<millhand_common::ports::Quota>, StoreError> {
         Ok(None)
     }

@@ -79,6 +79,11 @@ impl RateLimiter for LocalLimiter {
         Ok(pool.forecast(now))
     }
 
+    async fn offer(&self, most: u32) -> Result<Forecast, StoreError> {
+        let (mut pool, now) = self.pool();
+        Ok(pool.offer(now, most))
+    }
+
     async fn quota(&self) -> Result<Option<Quota>, StoreError> {
         let (pool, now) = self.pool();
         Ok(pool.quota(now))

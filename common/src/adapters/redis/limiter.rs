@@ -12,6 +12,7 @@
 //! | `held` | hash | call or ticket → what it reserved, since when, and whether it is a place in the line |
 //! | `until` | zset | the same by when they are given up |
 //! | `places` | zset | tickets by when their call may start |
+//! | `offers` | string | pulls that were offered, and until when they count: MessagePack |
 //! | `spent` | hash | quarter of a second → what calls used that ended in it; windows only |
 //! | `late:<call>` | string | for an hour, what a call reserved that was given up |
 
@@ -159,12 +160,11 @@ impl RateLimiter for RedisLimiter {
     }
 
     async fn forecast(&self) -> Result<Forecast, StoreError> {
-        let answer = self.run(&limit::FORECAST, []).await?;
-        let answer = list(&answer)?;
-        Ok(Forecast {
-            calls: u32::try_from(number(at(answer, 0)?)?).unwrap_or(u32::MAX),
-            opens_in: Duration::from_millis(number(at(answer, 1)?)?),
-        })
+        forecast(&self.run(&limit::FORECAST, []).await?)
+    }
+
+    async fn offer(&self, most: u32) -> Result<Forecast, StoreError> {
+        forecast(&self.run(&limit::OFFER, [most.to_string()]).await?)
     }
 
     async fn quota(&self) -> Result<Option<Quota>, StoreError> {
@@ -178,6 +178,14 @@ impl RateLimiter for RedisLimiter {
         let [units, per_call, recent] = [1, 2, 3].map(|place| at(answer, place).and_then(number));
         Ok(Some(Quota::new(limit, units?, per_call?, recent?)))
     }
+}
+
+fn forecast(answer: &Value) -> Result<Forecast, StoreError> {
+    let answer = list(answer)?;
+    Ok(Forecast {
+        calls: u32::try_from(number(at(answer, 0)?)?).unwrap_or(u32::MAX),
+        opens_in: Duration::from_millis(number(at(answer, 1)?)?),
+    })
 }
 
 /// Requests, input and output; no larger than sums stay exact.

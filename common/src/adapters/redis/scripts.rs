@@ -74,9 +74,9 @@ pub(super) mod limit {
     use super::{LazyLock, Script};
 
     macro_rules! limits {
-        ($($name:ident $flags:literal = $part:literal;)*) => {
+        ($($name:ident $flags:literal = $($part:literal)+;)*) => {
             $(pub(crate) static $name: LazyLock<Script> =
-                LazyLock::new(|| Script::new($flags, &[part!("limit_pool"), part!($part)]));)*
+                LazyLock::new(|| Script::new($flags, &[part!("limit_pool"), $(part!($part)),+]));)*
         };
     }
 
@@ -86,7 +86,8 @@ pub(super) mod limit {
         SETTLE " flags=allow-oom" = "limit_settle";
         EXTEND " flags=allow-oom" = "limit_extend";
         OBSERVE " flags=allow-oom" = "limit_observe";
-        FORECAST " flags=no-writes" = "limit_forecast";
+        FORECAST " flags=no-writes" = "limit_openings" "limit_forecast";
+        OFFER " flags=allow-oom" = "limit_openings" "limit_offer";
         QUOTA " flags=no-writes" = "limit_quota";
     }
 }

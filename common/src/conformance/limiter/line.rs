@@ -86,3 +86,36 @@ pub async fn the_forecast_says_when_to_come(open: &impl AsyncFn(LimitPolicy) -> 
     on.advance(2_000);
     assert_eq!(on.forecast().await.calls, 1, "whoever has a place must come and take it");
 }
+
+/// Else all workers come for the same room, and all but one in vain.
+pub async fn a_pull_is_offered_once(open: &impl AsyncFn(LimitPolicy) -> Subject) {
+    let on = open(tokens(6_000)).await;
+    on.advance(5_000);
+    on.granted(100, 0).await;
+    assert_eq!(on.offer(3).await, Forecast { calls: 3, opens_in: ms(0) });
+    assert_eq!(on.offer(3).await, Forecast { calls: 1, opens_in: ms(0) });
+    assert_eq!(on.offer(3).await, Forecast { calls: 0, opens_in: ms(10) });
+    assert_eq!(on.forecast().await.calls, 4, "it changes nothing");
+    on.granted(100, 0).await;
+    assert_eq!(on.offer(3).await.calls, 0, "who came took one of the four, and three are left for three");
+    on.advance(100);
+    assert_eq!(on.offer(9).await.calls, 3, "nobody came for these");
+}
+
+/// The one that keeps the others back must not be kept back by that.
+pub async fn who_waits_for_others_to_end_is_called(open: &impl AsyncFn(LimitPolicy) -> Subject) {
+    let on = open(tokens(6_000)).await;
+    on.advance(60_000);
+    let running = on.granted(1_000, 0).await;
+    on.advance(20_000);
+    let large = asking(5_500, 0);
+    assert!(matches!(on.reserve(&large).await, Reserved::Park(_)));
+    assert_eq!(on.offer(9).await, Forecast { calls: 0, opens_in: ms(1_000) });
+    on.settle(running, Used::Nothing).await;
+    assert_eq!(on.offer(9).await.calls, 1, "it alone");
+    assert_eq!(on.reserve(&again(&large)).await, Reserved::Granted);
+    let other = asking(5_500, 0);
+    assert!(matches!(on.reserve(&other).await, Reserved::Park(_)));
+    on.advance(1_000);
+    assert_eq!(on.offer(9).await.calls, 1, "its time is over: whoever comes next is asked");
+}

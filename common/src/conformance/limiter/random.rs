@@ -25,6 +25,7 @@ enum Step {
     Extend(u8),
     Observe(u8, Said),
     Forecast,
+    Offer(u32),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -43,6 +44,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0u8..5).prop_map(Step::Extend),
         1 => (0u8..5, said()).prop_map(|(of, said)| Step::Observe(of, said)),
         2 => Just(Step::Forecast),
+        2 => (1u32..4).prop_map(Step::Offer),
     ]
 }
 
@@ -126,6 +128,9 @@ async fn follow(
             Step::Observe(of, said) => {
                 on.observe(recent(&calls, of), said).await;
                 core.observe(now(), recent(&calls, of), &said);
+            }
+            Step::Offer(most) => {
+                prop_assert_eq!(on.offer(most).await, core.offer(now(), most), "at step {}", at);
             }
             Step::Forecast => {
                 prop_assert_eq!(on.forecast().await, core.forecast(now()), "at step {}", at);

@@ -6,7 +6,7 @@
 local P = KEYS[1]
 local PARTS, WINDOW, SLOT = 60000, 60000, 250
 local TTL, LINE, PLACE_GRACE, ASK_AGAIN, HEAD, AHEAD = 30000, 60000, 5000, 100, 1000, 50
-local LATE, MOST_ELAPSED = 3600000, 600000
+local LATE, MOST_ELAPSED, OFFER = 3600000, 600000, 100
 local MODE, BURST, CONCURRENCY = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local LIMITS = {tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])}
 local args = {unpack(ARGV, 9)}
@@ -258,6 +258,32 @@ local function begin(is_dry)
       end
     end
   end
+end
+
+-- Calls that were offered, and until when they count: {until, calls}, oldest first.
+local function offers_now()
+  local stored, offers = redis.call('GET', P .. ':offers'), {}
+  for _, offer in ipairs(stored and cmsgpack.unpack(stored) or {}) do
+    if p.now < offer[1] then offers[#offers + 1] = offer end
+  end
+  return offers
+end
+
+-- They end by the pool's time; the key only has to be gone some day.
+local function keep_offers(offers)
+  if #offers == 0 then redis.call('DEL', P .. ':offers')
+  else redis.call('SET', P .. ':offers', cmsgpack.pack(offers), 'PX', 60000) end
+end
+
+-- Somebody came for what was offered.
+local function take_offer()
+  if redis.call('EXISTS', P .. ':offers') == 0 then return end
+  local offers = offers_now()
+  if offers[1] then
+    offers[1][2] = offers[1][2] - 1
+    if offers[1][2] == 0 then table.remove(offers, 1) end
+  end
+  keep_offers(offers)
 end
 
 local function save() redis.call('SET', P .. ':pool', cmsgpack.pack(p)) end

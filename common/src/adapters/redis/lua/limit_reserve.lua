@@ -4,6 +4,7 @@ local units = units_of(3)
 
 local function answer()
   if redis.call('HEXISTS', P .. ':held', call) == 1 then return {'granted'} end
+  take_offer()
   for d = 1, 4 do
     local m = p.m[d]
     local limit = math.max(m.base, m.room)
@@ -43,10 +44,10 @@ local function answer()
   local paused = math.max(p.paused - p.now, 0)
   local wait, blocked = when(units)
   if blocked then
-    p.head, p.head_until = ticket, p.now + HEAD
+    p.head, p.head_until, p.head_units = ticket, p.now + HEAD, units
     return {'park', math.max(math.min(math.max(wait, ASK_AGAIN), HEAD), paused)}
   end
-  if p.head == ticket then p.head = '' end
+  p.head = ''
   if paused > 0 or wait > LINE then return {'park', math.max(wait, paused)} end
   for d = 1, 4 do
     local m = p.m[d]
