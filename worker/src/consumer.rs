@@ -6,7 +6,7 @@ mod place;
 mod turn;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -78,8 +78,6 @@ struct Shared {
     pipeline: Arc<dyn Pipeline>,
     running: Mutex<HashMap<JobId, (u64, Arc<Orders>)>>,
     running_count: AtomicU32,
-    /// Jobs that were run to their end here.
-    ended: AtomicU64,
     /// Tasks that claim or run a job now.
     in_hand: AtomicUsize,
     /// A suspect needs the process to itself: until this moment, or until it has run, one job is in
@@ -125,7 +123,6 @@ impl Worker {
             pipeline,
             running: Mutex::default(),
             running_count: AtomicU32::new(0),
-            ended: AtomicU64::new(0),
             in_hand: AtomicUsize::new(0),
             quiet_until: Mutex::default(),
             pulls: AtomicUsize::new(0),

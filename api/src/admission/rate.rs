@@ -1,9 +1,13 @@
-//! How fast jobs end while others wait.
+//! How fast jobs are answered while others wait.
+//!
+//! Only answers count. What expires in the line leaves it too, and what fails or expires in its slot leaves
+//! that, but counted they would say that the line moves the faster the more of it is wasted, and let in more of
+//! the same. Without them the expected wait is rather too long than too short, the line gets shorter, and what
+//! is in it is answered.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use millhand_common::model::WorkerId;
 use tokio::time::Instant;
 
 /// What was measured counts for this long, of the time in which jobs waited.
@@ -13,18 +17,18 @@ const PRIOR_SECONDS: f64 = 1.0;
 /// Below this nothing could be divided by.
 const SLOWEST: f64 = 0.001;
 
-/// Only the time in which jobs wait says how fast they can end: an idle system ends what it gets.
+/// Only the time in which jobs wait says how fast they can be answered: an idle system answers what it gets.
 pub(super) struct Rate {
     expected: f64,
-    /// Jobs that ended, and in what time.
+    /// Answers, and in what time.
     measured: VecDeque<(u64, Duration)>,
     last: Option<Look>,
 }
 
 struct Look {
     at: Instant,
-    waiting: bool,
-    ended: HashMap<WorkerId, u64>,
+    backlog: bool,
+    answered: u64,
 }
 
 impl Rate {
@@ -32,19 +36,16 @@ impl Rate {
         Self { expected, measured: VecDeque::new(), last: None }
     }
 
-    /// Whether jobs wait now, and how many each worker has ended since it began.
-    pub(super) fn see(&mut self, waiting: bool, ended: HashMap<WorkerId, u64>, at: Instant) {
+    /// Whether jobs wait for workers now, and how many were ever answered: by all workers, those that are gone
+    /// included. A count that falls was started anew.
+    pub(super) fn see(&mut self, backlog: bool, answered: u64, at: Instant) {
         if let Some(last) = &self.last
-            && last.waiting
-            && waiting
-            && !ended.is_empty()
+            && last.backlog
+            && backlog
         {
-            let since = |(worker, count): (&WorkerId, &u64)| {
-                count.saturating_sub(last.ended.get(worker).copied().unwrap_or(0))
-            };
-            self.measured.push_back((ended.iter().map(since).sum(), at - last.at));
+            self.measured.push_back((answered.saturating_sub(last.answered), at - last.at));
         }
-        self.last = Some(Look { at, waiting, ended });
+        self.last = Some(Look { at, backlog, answered });
         let time = |measured: &VecDeque<(u64, Duration)>| -> Duration {
             measured.iter().map(|(_, time)| *time).sum()
         };
@@ -55,9 +56,9 @@ impl Rate {
 
     /// Never zero.
     pub(super) fn per_second(&self) -> f64 {
-        let ended: u64 = self.measured.iter().map(|(ended, _)| ended).sum();
+        let answered: u64 = self.measured.iter().map(|(answered, _)| answered).sum();
         let time: Duration = self.measured.iter().map(|(_, time)| *time).sum();
-        let rate = (ended as f64 + self.expected * PRIOR_SECONDS) / (time.as_secs_f64() + PRIOR_SECONDS);
+        let rate = (answered as f64 + self.expected * PRIOR_SECONDS) / (time.as_secs_f64() + PRIOR_SECONDS);
         rate.max(SLOWEST)
     }
 }
@@ -68,12 +69,11 @@ mod tests {
 
     #[test]
     fn only_the_time_in_which_jobs_wait_is_measured_and_the_expectation_fades() {
-        let (mut rate, worker, mut now) = (Rate::new(200.0), WorkerId::new(), Instant::now());
-        let mut ended = 0;
-        let mut pass = |rate: &mut Rate, waiting, jobs| {
+        let (mut rate, mut now, mut answered) = (Rate::new(200.0), Instant::now(), 1_000_000);
+        let mut pass = |rate: &mut Rate, backlog, jobs| {
             now += Duration::from_secs(1);
-            ended += jobs;
-            rate.see(waiting, HashMap::from([(worker, ended)]), now);
+            answered += jobs;
+            rate.see(backlog, answered, now);
         };
         for _ in 0..60 {
             pass(&mut rate, false, 1);
@@ -92,5 +92,18 @@ mod tests {
             pass(&mut rate, true, 10);
         }
         assert!((10.0..17.0).contains(&rate.per_second()), "{}", rate.per_second());
+    }
+
+    #[test]
+    fn a_count_that_was_started_anew_is_no_progress() {
+        let (mut rate, now) = (Rate::new(1.0), Instant::now());
+        rate.see(true, 500, now);
+        rate.see(true, 3, now + Duration::from_secs(1));
+        rate.see(true, 8, now + Duration::from_secs(2));
+        assert!(
+            (rate.per_second() - 2.0).abs() < 1e-9,
+            "{}: five, and the one expected, in three seconds",
+            rate.per_second()
+        );
     }
 }

@@ -53,7 +53,6 @@ mod tests {
             draining: false,
             own_index,
             host: String::new(),
-            ended: 0,
         };
         assert_eq!(refusal(true, &[]), None);
         assert_eq!(refusal(false, &[other(false), other(false)]), None);

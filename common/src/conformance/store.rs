@@ -342,6 +342,7 @@ macro_rules! store_conformance {
             load: what_comes_due_soon_is_told_apart,
             load: what_arrives_is_counted_once_whatever_becomes_of_it,
             load: answers_are_counted_with_the_time_in_their_slots,
+            load: what_expires_in_line_or_in_its_slot_is_no_answer,
             lanes: a_paused_lane_takes_in_and_gives_nothing_until_it_is_resumed,
             lanes: a_paused_lane_loses_no_deadline_and_no_cancel,
             lanes: a_worker_is_told_to_drain_and_of_paused_lanes,

@@ -277,9 +277,6 @@ pub struct WorkerInfo {
     /// The name of its machine, which is its pod's on Kubernetes; empty when it did not say.
     #[serde(default)]
     pub host: String,
-    /// Jobs it has run to their end since it started.
-    #[serde(default)]
-    pub ended: u64,
 }
 
 /// What operators want of a worker.

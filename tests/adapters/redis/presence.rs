@@ -13,7 +13,7 @@ use millhand_tests::wait_for;
 use super::{alone, subject};
 
 fn info(id: WorkerId) -> WorkerInfo {
-    WorkerInfo { id, slots: 1, running: 1, draining: false, own_index: false, host: String::new(), ended: 0 }
+    WorkerInfo { id, slots: 1, running: 1, draining: false, own_index: false, host: String::new() }
 }
 
 /// Waits until the server has so many subscribers of the worker's channel.

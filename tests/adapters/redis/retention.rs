@@ -88,7 +88,6 @@ async fn a_store_whose_jobs_have_gone_holds_nothing_of_them() {
         draining: false,
         own_index: false,
         host: String::new(),
-        ended: 0,
     };
     for round in 0..24 {
         store.present(&info).await.unwrap();

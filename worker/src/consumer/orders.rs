@@ -28,7 +28,6 @@ pub(super) async fn say_present(
             draining: shutdown.is_cancelled(),
             own_index: config.own_index,
             host: host.clone(),
-            ended: shared.ended.load(Ordering::Relaxed),
         };
         match shared.store.present(&info).await {
             Ok(WorkerOrders { drain, paused }) => {

@@ -129,9 +129,6 @@ async fn run_tidy(shared: &Shared, run: Run, taken: Instant, orders: &Orders) {
         JobInput::Chat { .. } => Vec::new(),
     };
     let ended = run_job(&*shared.store, &*shared.pipeline, run, taken, orders, &shared.give_up).await;
-    if ended {
-        shared.ended.fetch_add(1, Ordering::Relaxed);
-    }
     let Some(documents) = shared.documents.as_ref().filter(|_| ended) else { return };
     for upload in uploads {
         if let Err(err) = documents.drop_upload(&tenant, upload).await {

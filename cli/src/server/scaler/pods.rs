@@ -154,7 +154,6 @@ mod tests {
             draining: false,
             own_index: false,
             host: host.to_owned(),
-            ended: 0,
         };
         let told = costs(&[worker("a-1", 3), worker("a-2", 0), worker("", 9), worker("../secrets/x", 1)]);
         assert_eq!(told, HashMap::from([("a-1".to_owned(), 3), ("a-2".to_owned(), 0)]));

@@ -62,15 +62,8 @@ pub async fn a_paused_lane_loses_no_deadline_and_no_cancel(subject: &Subject) {
 }
 
 pub async fn a_worker_is_told_to_drain_and_of_paused_lanes(subject: &Subject) {
-    let info = |id| WorkerInfo {
-        id,
-        slots: 1,
-        running: 0,
-        draining: false,
-        own_index: false,
-        host: String::new(),
-        ended: 0,
-    };
+    let info =
+        |id| WorkerInfo { id, slots: 1, running: 0, draining: false, own_index: false, host: String::new() };
     let (worker, other) = (WorkerId::new(), WorkerId::new());
     assert!(!subject.jobs.drain_worker(worker).await.expect("drain"), "it does not live");
     for id in [worker, other] {

@@ -160,7 +160,6 @@ async fn present(subject: &Subject, worker: WorkerId) {
         draining: false,
         own_index: false,
         host: String::new(),
-        ended: 0,
     };
     subject.jobs.present(&info).await.expect("present");
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::{Lane, Status, Terminal, WaitReason, WorkerId};
+use crate::model::{JobSpec, Lane, Status, Terminal, WaitReason, WorkerId};
 use crate::ports::{LaneDepth, Totals};
 
 use super::{Subject, chat, completed, new_tenant};
@@ -90,6 +90,24 @@ pub async fn answers_are_counted_with_the_time_in_their_slots(subject: &Subject)
     }
     let after = more(subject, before).await;
     assert_eq!((after.arrived, after.ended, after.busy), (3, 1, answered.busy), "no answers");
+}
+
+/// Whoever divides what waits by what is answered must not take waste for progress.
+pub async fn what_expires_in_line_or_in_its_slot_is_no_answer(subject: &Subject) {
+    let tenant = new_tenant();
+    let before = depth(subject).await.totals;
+    let short = |mut spec: JobSpec| {
+        spec.deadline = SOON;
+        spec
+    };
+    let waits = subject.accept(short(chat(&tenant, "waits"))).await;
+    let runs = subject.accept(short(chat(&tenant, "runs"))).await;
+    subject.claim(&runs, WorkerId::new()).await;
+    subject.wait_and_sweep(2 * SOON).await;
+    for job in [&waits, &runs] {
+        assert_eq!(subject.job(job).await.status, Status::Expired);
+    }
+    assert_eq!(more(subject, before).await, Totals { arrived: 2, ..Totals::default() });
 }
 
 async fn depth(subject: &Subject) -> LaneDepth {

@@ -85,7 +85,6 @@ pub async fn workers_that_live_are_listed(subject: &Subject) {
         draining: true,
         own_index: true,
         host: "mill-7".to_owned(),
-        ended: 7,
     };
     subject.jobs.present(&info).await.expect("present");
     let workers = subject.jobs.workers().await.expect("workers");
