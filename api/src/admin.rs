@@ -1,4 +1,7 @@
-//! The admin listener: queues, workers, dead letters, drain and backup, for operators.
+//! The admin listener: queues, tenants, workers, dead letters, drain and backup, for operators.
+
+pub(crate) mod metrics;
+pub(crate) mod tenants;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,10 +10,9 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, StatusCode};
 use millhand_common::model::{JobId, Lane, Timestamp, WorkerId};
 use millhand_common::ports::{DeadLetter, LaneDepth, Replayed, WorkerInfo};
-use millhand_common::telemetry;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -31,41 +33,6 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 fn dead_letter_not_found() -> ApiError {
     ApiError::not_found("dead_letter_not_found", "There is no such dead letter.")
-}
-
-/// All metrics, with queues and workers as they are now.
-pub(crate) async fn metrics_text(State(admin): State<AdminState>) -> Response {
-    let hints = Lane::ALL.map(|lane| tokio::time::timeout(FACT_TIMEOUT, admin.broker.depth(lane)));
-    let (lanes, workers, hints) = tokio::join!(
-        tokio::time::timeout(FACT_TIMEOUT, admin.store.depth(SOON)),
-        tokio::time::timeout(FACT_TIMEOUT, admin.store.workers()),
-        futures::future::join_all(hints),
-    );
-    if let Ok(Ok(lanes)) = lanes {
-        for LaneDepth { lane, ready, oldest_ready_ms, .. } in lanes {
-            metrics::gauge!(telemetry::QUEUE_DEPTH, "lane" => lane.as_str()).set(as_gauge(ready));
-            metrics::gauge!(telemetry::QUEUE_OLDEST_AGE, "lane" => lane.as_str())
-                .set(Duration::from_millis(oldest_ready_ms).as_secs_f64());
-        }
-    }
-    if let Ok(Ok(workers)) = workers {
-        for (state, draining) in [("working", false), ("draining", true)] {
-            let count = workers.iter().filter(|worker| worker.draining == draining).count();
-            metrics::gauge!(telemetry::WORKERS_LIVE, "state" => state).set(as_gauge(count as u64));
-        }
-    }
-    for (lane, counted) in Lane::ALL.into_iter().zip(hints) {
-        if let Ok(Ok(count)) = counted {
-            metrics::gauge!(telemetry::BROKER_HINTS, "lane" => lane.as_str()).set(as_gauge(count));
-        }
-    }
-    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    ([(header::CONTENT_TYPE, kind)], (admin.metrics)()).into_response()
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a gauge is a float; 2^53 jobs do not fit any store")]
-fn as_gauge(count: u64) -> f64 {
-    count as f64
 }
 
 #[derive(Serialize, ToSchema)]

@@ -4,7 +4,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use millhand_common::model::Lane;
+use millhand_common::telemetry;
 use serde::Deserialize;
+
+use crate::submit::DEFAULT_DEADLINE_SECONDS;
 
 /// What the ingress reads from its section.
 #[derive(Clone, Debug, Deserialize)]
@@ -49,6 +52,16 @@ impl AdmissionConfig {
         match lane {
             Lane::Interactive => self.max_wait_interactive,
             Lane::Batch => self.max_wait_batch,
+        }
+    }
+
+    /// Tells with what wait a job of the usual deadline is let in, so that the wait that is expected can be
+    /// compared.
+    pub(crate) fn show(&self) {
+        let in_time = Duration::from_secs(DEFAULT_DEADLINE_SECONDS) / 2;
+        for lane in Lane::ALL {
+            let longest = self.max_wait(lane).map_or(in_time, |most| most.min(in_time));
+            metrics::gauge!(telemetry::LONGEST_WAIT, "lane" => lane.as_str()).set(longest.as_secs_f64());
         }
     }
 }

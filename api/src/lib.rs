@@ -96,8 +96,9 @@ fn admin_routes(state: AdminState, ring: Option<KeyRing>) -> Router {
     let router = Router::new()
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::admin_ready))
-        .route("/metrics", get(admin::metrics_text))
+        .route("/metrics", get(admin::metrics::text))
         .route("/v1/queues", get(admin::queues))
+        .route("/v1/tenants", get(admin::tenants::list))
         .route("/v1/limits", get(admin::limits))
         .route("/v1/workers", get(admin::workers))
         .route("/v1/workers/{id}/drain", post(admin::drain_worker))
@@ -139,6 +140,7 @@ pub async fn serve(
     let ring = KeyRing::new(state.keys.clone(), stopping.clone());
     ring.refresh().await.map_err(std::io::Error::other)?;
     tasks.spawn(ring.clone().keep_fresh());
+    state.config.admission.show();
     let admission = Admission::new(state.store.clone(), state.config.admission.clone(), state.shares.clone());
     tasks.spawn(admission.clone().watch(stopping.clone()));
     let api = ApiInner::new(state, hints, ring, admission, stopping.clone());

@@ -16,7 +16,7 @@ use crate::error::ApiError;
 use crate::json;
 use crate::state::{ApiInner, ask};
 
-const DEFAULT_DEADLINE_SECONDS: u64 = 120;
+pub(crate) const DEFAULT_DEADLINE_SECONDS: u64 = 120;
 const MAX_DEADLINE_SECONDS: u64 = 86_400;
 /// How far ahead a job may be scheduled.
 const MAX_SCHEDULE: Duration = Duration::from_secs(366 * 86_400);

@@ -15,7 +15,7 @@ mod reader;
 mod store;
 
 pub use answers::{AnswerCache, AnswerKey, Asked};
-pub use broker::{AckAfter, Broker, BrokerError, Delivery, Settle};
+pub use broker::{AckAfter, Broker, BrokerError, Delivery, Destination, Settle};
 pub use budget::{Budget, BudgetLimits, Held, Hold, Spending};
 pub use conversations::{Conversation, Conversations, StoredMessage};
 pub use documents::{DocumentLookup, Documents, DocumentsError, NewDocument, Write, Writer};
@@ -25,7 +25,7 @@ pub use limiter::{
     Amounts, Asking, Dimension, EXTEND_EVERY, Forecast, GATE_HORIZON, GRANT_TTL, LEASE_TTL, Limit,
     LimitPolicy, Quota, QuotaMode, RateLimiter, Reserved, Said, Used,
 };
-pub use load::{LaneDepth, Totals};
+pub use load::{LaneDepth, TenantLoad, Totals};
 pub use models::{
     ChatDelta, ChatMessage, ChatModel, ChatRequest, ChatRole, ChatStream, Embedder, FinishReason, LimitFact,
     LimitFacts, ModelError, Reranker, ToolCall, ToolSpec,

@@ -19,6 +19,7 @@ macro_rules! signals {
 signals! {
     describe_counter JOBS_ACCEPTED = "millhand_api_jobs_accepted_total", Count, "Jobs accepted. Labels `kind`, `lane`.";
     describe_counter JOBS_REFUSED = "millhand_api_jobs_refused_total", Count, "Jobs not let in: more waits than they could wait for, or their tenant's line is full. Label `reason`.";
+    describe_gauge LONGEST_WAIT = "millhand_api_longest_wait_seconds", Seconds, "The longest predicted wait with which a job of the usual deadline is let in. Label `lane`.";
     describe_gauge PREDICTED_WAIT = "millhand_api_predicted_wait_seconds", Seconds, "How long all that waits now takes to begin, as this process sees it. Label `lane`.";
     describe_counter REQUESTS = "millhand_api_requests_total", Count, "HTTP requests answered. Labels `method`, `route`, `status`.";
     describe_gauge STREAM_READERS = "millhand_api_stream_readers", Count, "Open event streams. Label `transport`.";
@@ -40,6 +41,9 @@ signals! {
     describe_gauge BROKER_HINTS = "millhand_broker_hints", Count, "Hints as the broker counts them. Label `lane`.";
     describe_gauge QUEUE_DEPTH = "millhand_store_queue_depth_jobs", Count, "Ready jobs as the store counts them. Label `lane`.";
     describe_gauge QUEUE_OLDEST_AGE = "millhand_store_queue_oldest_age_seconds", Seconds, "Age of the oldest ready job. Label `lane`.";
+    describe_gauge TENANTS = "millhand_store_tenants", Count, "Tenants with jobs waiting, with jobs running, and with jobs waiting while they run as many as they may. Label `state`: `waiting`, `running`, `capped`.";
+    describe_gauge TENANT_UNSERVED = "millhand_store_tenant_unserved_seconds", Seconds, "For how long the first due job of some tenant has waited without one of its jobs beginning, though it may run more: the longest over all tenants.";
+    describe_counter CLAIMS = "millhand_worker_claims_total", Count, "Attempts begun: of the tenant whose turn it was, or by a hint as it came. Labels `by`: `turn`, `hint`, and `lane`.";
     describe_gauge WORKER_RUNNING = "millhand_worker_running_jobs", Count, "Jobs running in this process.";
     describe_gauge WORKER_SLOTS = "millhand_worker_slots", Count, "Jobs this process runs at a time.";
     describe_counter MODEL_CALLS = "millhand_worker_model_calls_total", Count, "Model calls sent. Labels `model`, `outcome`.";
@@ -63,8 +67,10 @@ signals! {
     describe_counter CACHE_RESULTS = "millhand_cache_results_total", Count, "Model calls of deterministic agents: kept answer (`hit`), answer of a call that was under way (`flight`), call made (`miss`), call made without the cache (`away`). Label `result`.";
     describe_counter CACHE_SAVED = "millhand_cache_saved_tokens_total", Count, "Tokens of answers that were given again without a call, as they were counted then. Label `direction`.";
     describe_gauge SCALE_WORKERS = "millhand_scale_workers", Count, "Workers of this supervisor. Label `state`.";
-    describe_gauge SCALE_WANTED = "millhand_scale_wanted_workers", Count, "Workers there should be, by the last decision.";
+    describe_gauge SCALE_WANTED = "millhand_scale_wanted_workers", Count, "Workers there should be, by the last decision of this process.";
     describe_gauge SCALE_QUOTA_USED = "millhand_scale_quota_used_ratio", Count, "Share of the models' quota used in the last minute, 0 to 1; 0 where nothing limits.";
+    describe_gauge SCALE_DECIDED = "millhand_scale_decided_timestamp_seconds", Seconds, "When it was last decided how many workers there should be, as a Unix time.";
+    describe_gauge SCALE_REASON = "millhand_scale_reason", Count, "1 for what the last decision came from, 0 for all else. Label `reason`: `idle`, `load`, `late`, `quota`, `stalled`, `running`, `settling`, `max`, `min`.";
     describe_counter SCALE_DECISIONS = "millhand_scale_decisions_total", Count, "Decisions that changed the number of workers. Label `reason`.";
     describe_counter SCALE_STARTS = "millhand_scale_starts_total", Count, "Workers started.";
     describe_counter SCALE_CRASHES = "millhand_scale_crashes_total", Count, "Workers that crashed or could not be started.";
@@ -97,6 +103,9 @@ pub fn begin() {
     }
     for status in Status::ALL.into_iter().filter(|status| status.is_terminal()) {
         counter!(JOBS_TERMINAL, "status" => status.as_str()).increment(0);
+    }
+    for reason in ["overloaded", "too_many_queued"] {
+        counter!(JOBS_REFUSED, "reason" => reason).increment(0);
     }
     for reason in ["submit", "over_job", "over_day", "busy"] {
         counter!(BUDGET_REFUSALS, "reason" => reason).increment(0);

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use millhand_common::crash;
 use millhand_common::model::{JobId, Lane, WorkerId};
-use millhand_common::ports::{AckAfter, Broker, Claim, Claimed, Delivery, Documents, JobStore, Lease};
+use millhand_common::ports::{AckAfter, Broker, Claim, Claimed, Delivery, Documents, JobStore, Lease, Run};
 use millhand_common::telemetry;
 
 use crate::Pipeline;
@@ -260,6 +260,7 @@ async fn take_due(
         match shared.store.claim_due(lane, Claim::new(shared.id)).await {
             Ok(Some(run)) => {
                 drop(claim);
+                count_claim("turn", &run);
                 run_claimed(shared, run, taken).await;
                 drop(slot);
                 return;
@@ -282,6 +283,7 @@ async fn take_hint(shared: &Shared, slot: OwnedSemaphorePermit, delivery: Delive
     let taken = Instant::now();
     match shared.store.claim(&hint.tenant, hint.job, Claim::new(shared.id)).await {
         Ok(Claimed::Run(run)) => {
+            count_claim("hint", &run);
             if shared.broker.ack_after() == AckAfter::Claim {
                 ack(delivery).await;
                 return run_claimed(shared, *run, taken).await;
@@ -304,6 +306,10 @@ async fn take_hint(shared: &Shared, slot: OwnedSemaphorePermit, delivery: Delive
     ack(delivery).await;
     crash::point("close.hint_acked");
     drop(slot);
+}
+
+fn count_claim(by: &'static str, run: &Run) {
+    metrics::counter!(telemetry::CLAIMS, "by" => by, "lane" => run.job.spec.lane.as_str()).increment(1);
 }
 
 async fn ack(delivery: Delivery) {

@@ -20,11 +20,25 @@ pub trait Broker: Send + Sync {
         AckAfter::Close
     }
 
+    /// Where hints of `lane` go, as traces name it.
+    fn destination(&self, lane: Lane) -> Destination {
+        Destination { system: "millhand", name: lane.as_str().to_owned() }
+    }
+
     /// Hints waiting in `lane`, as the broker counts them.
     async fn depth(&self, lane: Lane) -> Result<u64, BrokerError>;
 
     /// Whether the broker can be reached now; the reason when it cannot.
     async fn ready(&self) -> Result<(), BrokerError>;
+}
+
+/// A queue or topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// What kind of broker has it, in OpenTelemetry's words.
+    pub system: &'static str,
+    /// Its name there.
+    pub name: String,
 }
 
 /// When a worker settles a hint whose job it runs.

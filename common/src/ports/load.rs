@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::Lane;
+use crate::model::{Lane, Status, TenantId};
 
 /// The work of one lane, over all tenants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,13 +50,29 @@ pub struct Totals {
     /// claimed.
     pub arrived: u64,
     /// Attempts that ended their job with an answer. One that failed or went back to the queue is no
-    /// progress, and is counted in none of these.
+    /// progress, and is counted in none of `ended`, `busy` and `calls`.
     pub ended: u64,
     /// The time that those took in their slots, together.
     #[serde(rename = "busy_ms", with = "millis")]
     pub busy: Duration,
     /// The model calls that their jobs made.
     pub calls: u64,
+    /// Jobs that failed for good.
+    pub failed: u64,
+    /// Jobs whose deadline came before any text.
+    pub expired: u64,
+}
+
+impl Totals {
+    /// What the end of one job counts for, if it is one that nobody got an answer from.
+    #[must_use]
+    pub fn of_end(status: Status) -> Self {
+        Self {
+            failed: u64::from(status == Status::Failed),
+            expired: u64::from(status == Status::Expired),
+            ..Self::default()
+        }
+    }
 }
 
 impl AddAssign for Totals {
@@ -65,7 +81,23 @@ impl AddAssign for Totals {
         self.ended += more.ended;
         self.busy += more.busy;
         self.calls += more.calls;
+        self.failed += more.failed;
+        self.expired += more.expired;
     }
+}
+
+/// What one tenant has of the queue and of the workers, over both lanes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TenantLoad {
+    pub tenant: TenantId,
+    /// Jobs in line for a worker.
+    pub waiting: u64,
+    pub running: u64,
+    /// It runs as many jobs as it may.
+    pub at_cap: bool,
+    /// For how long its first due job, of either lane, has waited without one of its jobs beginning, in
+    /// milliseconds. 0 while nothing of it is due, and while its own cap or a paused lane is why.
+    pub unserved_ms: u64,
 }
 
 mod millis {

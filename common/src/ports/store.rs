@@ -12,7 +12,7 @@ use crate::model::{
     WorkerId,
 };
 
-use super::LaneDepth;
+use super::{LaneDepth, TenantLoad};
 
 /// The operations of DESIGN.md 3. Unless a method says otherwise its future may be dropped: the
 /// operation then happened whole or not at all.
@@ -108,6 +108,10 @@ pub trait JobStore: Send + Sync {
     /// How many jobs each tenant has in the due index, those with a hint included: what waits for a worker. Of
     /// very many tenants the ones with the most.
     async fn lines(&self) -> Result<Vec<Line>, StoreError>;
+
+    /// What each tenant has waiting and running, for operators. Of very many tenants those with the longest
+    /// lines, those that run jobs, and those whose turn comes last.
+    async fn tenants(&self) -> Result<Vec<TenantLoad>, StoreError>;
 
     /// The workers that said they live.
     async fn workers(&self) -> Result<Vec<WorkerInfo>, StoreError>;

@@ -27,7 +27,7 @@ use crate::model::{EventBody, JobId, Lane, Shares, TenantId, Terminal, Timestamp
 use crate::ports::{
     Accept, Accepted, Appended, Budget, By, Cancelled, Claim, Claimed, Closed, DeadLetter, Held, Hold,
     JobStore, LaneDepth, Lease, Line, Released, Renewed, Replayed, Run, Spending, StoreError, SweepReport,
-    WorkerInfo, WorkerOrders, WorkerSignal,
+    TenantLoad, WorkerInfo, WorkerOrders, WorkerSignal,
 };
 
 use super::clock::Clock;
@@ -344,6 +344,10 @@ impl JobStore for EmbeddedStore {
 
     async fn lines(&self) -> Result<Vec<Line>, StoreError> {
         self.in_memory(|tx| Ok(tx.state.lines(tx.now))).await
+    }
+
+    async fn tenants(&self) -> Result<Vec<TenantLoad>, StoreError> {
+        self.in_memory(|tx| Ok(tx.state.tenants(tx.now))).await
     }
 
     async fn workers(&self) -> Result<Vec<WorkerInfo>, StoreError> {

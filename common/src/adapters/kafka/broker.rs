@@ -16,7 +16,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::consumer::LaneConsumer;
 use crate::model::{Hint, Lane};
-use crate::ports::{AckAfter, Broker, BrokerError, Delivery};
+use crate::ports::{AckAfter, Broker, BrokerError, Delivery, Destination};
 
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -243,6 +243,10 @@ impl Broker for KafkaBroker {
 
     fn ack_after(&self) -> AckAfter {
         AckAfter::Claim
+    }
+
+    fn destination(&self, lane: Lane) -> Destination {
+        Destination { system: "kafka", name: self.topic(lane) }
     }
 
     async fn depth(&self, lane: Lane) -> Result<u64, BrokerError> {

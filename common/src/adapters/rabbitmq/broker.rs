@@ -16,7 +16,7 @@ use super::publisher::Publisher;
 use super::reason;
 use super::topology::Topology;
 use crate::model::{Hint, Lane};
-use crate::ports::{Broker, BrokerError, Delivery};
+use crate::ports::{Broker, BrokerError, Delivery, Destination};
 
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -104,6 +104,10 @@ impl Broker for RabbitBroker {
 
     async fn receive(&self, lane: Lane) -> Result<Delivery, BrokerError> {
         Ok(self.consumer(lane).receive().await)
+    }
+
+    fn destination(&self, lane: Lane) -> Destination {
+        Destination { system: "rabbitmq", name: self.topology.queue(lane).to_string() }
     }
 
     async fn depth(&self, lane: Lane) -> Result<u64, BrokerError> {

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use redis::Value;
 
 use crate::model::{Lane, Shares, TenantId};
-use crate::ports::{Line, StoreError};
+use crate::ports::{Line, StoreError, TenantLoad};
 
 use super::due::SHARDS;
 use super::reply::{at, damaged, list, number, text};
@@ -26,12 +26,15 @@ impl Lines {
     pub(super) fn add(&mut self, answer: &Value) -> Result<(), StoreError> {
         for (of, found) in self.0.iter_mut().zip(list(answer)?) {
             for pair in list(found)?.chunks(2) {
-                let tenant = text(at(pair, 0)?)?.parse().map_err(|_| damaged("the name of a tenant"))?;
-                of.push((tenant, number(at(pair, 1)?)?));
+                of.push((tenant(at(pair, 0)?)?, number(at(pair, 1)?)?));
             }
         }
         Ok(())
     }
+}
+
+fn tenant(name: &Value) -> Result<TenantId, StoreError> {
+    text(name)?.parse().map_err(|_| damaged("the name of a tenant"))
 }
 
 #[derive(Default)]
@@ -63,6 +66,24 @@ impl RedisStore {
         let of_lanes = Lane::ALL.into_iter().zip(lines.0);
         let line = |lane| move |(tenant, waiting)| Line { lane, tenant, waiting };
         Ok(of_lanes.flat_map(|(lane, of)| of.into_iter().map(line(lane))).collect())
+    }
+
+    pub(super) async fn loads_of_all(&self) -> Result<Vec<TenantLoad>, StoreError> {
+        let shards: Vec<u32> = (0..SHARDS).collect();
+        let mut loads = Vec::new();
+        for (_, answer) in self.run_over(&scripts::TENANTS, &shards, &[]).await {
+            for parts in list(&answer?)?.chunks(5) {
+                let count = |place| at(parts, place).and_then(number);
+                loads.push(TenantLoad {
+                    tenant: tenant(at(parts, 0)?)?,
+                    waiting: count(1)?,
+                    running: count(2)?,
+                    at_cap: count(3)? == 1,
+                    unserved_ms: count(4)?,
+                });
+            }
+        }
+        Ok(loads)
     }
 
     /// Tells the scripts what was configured.

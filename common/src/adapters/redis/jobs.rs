@@ -14,8 +14,8 @@ use crate::model::{
 };
 use crate::ports::{
     Accept, Accepted, Appended, By, Cancelled, Claim, Claimed, Closed, DeadLetter, JobStore, LaneDepth,
-    Lease, Line, Released, Renewed, Replayed, Run, StoreError, SweepReport, WorkerInfo, WorkerOrders,
-    WorkerSignal,
+    Lease, Line, Released, Renewed, Replayed, Run, StoreError, SweepReport, TenantLoad, WorkerInfo,
+    WorkerOrders, WorkerSignal,
 };
 use crate::telemetry;
 
@@ -433,6 +433,10 @@ impl JobStore for RedisStore {
 
     async fn lines(&self) -> Result<Vec<Line>, StoreError> {
         self.lines_of_all().await
+    }
+
+    async fn tenants(&self) -> Result<Vec<TenantLoad>, StoreError> {
+        self.loads_of_all().await
     }
 
     async fn workers(&self) -> Result<Vec<WorkerInfo>, StoreError> {

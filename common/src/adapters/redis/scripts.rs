@@ -59,6 +59,7 @@ scripts! {
     WORKERS " flags=no-writes" = "workers";
     LINES " flags=no-writes" = "lines";
     DEPTH " flags=no-writes" = "depth";
+    TENANTS " flags=no-writes" = "due" "tenants";
     SPENDING " flags=no-writes" = "spending";
     OVERDUE " flags=no-writes" = "overdue";
     GET " flags=no-writes" = "get";

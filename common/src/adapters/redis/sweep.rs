@@ -111,6 +111,8 @@ impl RedisStore {
                     ended: count(7)?,
                     busy: Duration::from_millis(count(8)?),
                     calls: count(9)?,
+                    failed: count(10)?,
+                    expired: count(11)?,
                 };
             }
         }

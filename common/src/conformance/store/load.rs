@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::model::{JobSpec, Lane, Status, Terminal, WaitReason, WorkerId};
-use crate::ports::{LaneDepth, Totals};
+use crate::model::{JobSpec, Lane, Status, TenantId, Terminal, WaitReason, WorkerId};
+use crate::ports::{Claim, Claimed, LaneDepth, Lease, Totals};
 
-use super::{Subject, chat, completed, new_tenant};
+use super::{CAPPED, Subject, chat, completed, new_tenant};
 
 const SOON: Duration = Duration::from_secs(1);
 
@@ -107,7 +107,79 @@ pub async fn what_expires_in_line_or_in_its_slot_is_no_answer(subject: &Subject)
     for job in [&waits, &runs] {
         assert_eq!(subject.job(job).await.status, Status::Expired);
     }
-    assert_eq!(more(subject, before).await, Totals { arrived: 2, ..Totals::default() });
+    assert_eq!(more(subject, before).await, Totals { arrived: 2, expired: 2, ..Totals::default() });
+}
+
+pub async fn what_nobody_got_an_answer_from_is_counted(subject: &Subject) {
+    let tenant = new_tenant();
+    let before = depth(subject).await.totals;
+    let job = subject.accept(chat(&tenant, "q")).await;
+    let run = subject.claim(&job, WorkerId::new()).await;
+    subject.finish(&run, Terminal::bare(Status::Failed)).await;
+    let late = subject.accept(JobSpec { deadline: SOON, ..chat(&tenant, "q") }).await;
+    let cancelled = subject.accept(chat(&tenant, "q")).await;
+    subject.jobs.cancel(&tenant, cancelled.spec.id).await.expect("cancel");
+    subject.wait_and_sweep(2 * SOON).await;
+    assert_eq!(subject.job(&late).await.status, Status::Expired);
+    let after = more(subject, before).await;
+    assert_eq!((after.ended, after.failed, after.expired), (0, 1, 1));
+}
+
+pub async fn operators_see_what_each_tenant_has(subject: &Subject) {
+    let (capped, other): (TenantId, TenantId) = (CAPPED.parse().expect("a name"), new_tenant());
+    let owner = WorkerId::new();
+    let mut runs = Vec::new();
+    for place in 0..3 {
+        let job = subject.accept(chat(&capped, "q")).await;
+        if place < 2 {
+            runs.push(subject.claim(&job, owner).await);
+        }
+    }
+    assert_eq!(load(subject, &capped).await, Some((1, 2, true)));
+    assert_eq!(load(subject, &other).await, None, "it has nothing");
+    let batch = subject.accept(JobSpec { lane: Lane::Batch, ..chat(&other, "q") }).await;
+    subject.accept(chat(&other, "q")).await;
+    assert_eq!(load(subject, &other).await, Some((2, 0, false)), "both lanes count");
+    subject.claim(&batch, owner).await;
+    assert_eq!(load(subject, &other).await, Some((1, 1, false)));
+    for run in &runs {
+        subject.finish(run, completed("a")).await;
+    }
+    assert_eq!(load(subject, &capped).await, Some((1, 0, false)));
+}
+
+/// From when it could be had: not while its tenant is at its cap, and anew whenever a job of it begins.
+pub async fn a_tenant_is_unserved_while_its_due_job_waits_and_none_begins(subject: &Subject) {
+    let (capped, tenant): (TenantId, TenantId) = (CAPPED.parse().expect("a name"), new_tenant());
+    let owner = WorkerId::new();
+    for _ in 0..2 {
+        let job = subject.accept(chat(&capped, "q")).await;
+        subject.claim(&job, owner).await;
+    }
+    let waits = subject.accept(chat(&capped, "q")).await;
+    assert!(matches!(subject.try_claim(&waits, owner).await, Claimed::Waiting));
+    let first = subject.accept(chat(&tenant, "q")).await;
+    subject.accept(chat(&tenant, "q")).await;
+    subject.wait(Lease::HINT_GRACE + SOON).await;
+    // Whoever looks sees that its time has come.
+    subject.jobs.claim_due(Lane::Batch, Claim::new(owner)).await.expect("claim_due");
+    let unserved = async |of: &TenantId| {
+        let loads = subject.jobs.tenants().await.expect("tenants");
+        loads.into_iter().find(|load| load.tenant == *of).map_or(0, |load| load.unserved_ms)
+    };
+    assert!(unserved(&tenant).await >= 6000, "{}", unserved(&tenant).await);
+    assert_eq!(unserved(&capped).await, 0, "it has what it may have");
+    subject.claim(&first, owner).await;
+    subject.wait(SOON).await;
+    assert!((1000..5000).contains(&unserved(&tenant).await), "{}", unserved(&tenant).await);
+}
+
+async fn load(subject: &Subject, of: &TenantId) -> Option<(u64, u64, bool)> {
+    let loads = subject.jobs.tenants().await.expect("tenants");
+    let mut own = loads.into_iter().filter(|load| load.tenant == *of);
+    let load = own.next()?;
+    assert!(own.next().is_none(), "a tenant is told of once");
+    Some((load.waiting, load.running, load.at_cap))
 }
 
 async fn depth(subject: &Subject) -> LaneDepth {
@@ -129,5 +201,7 @@ async fn more(subject: &Subject, before: Totals) -> Totals {
         ended: now.ended - before.ended,
         busy: now.busy - before.busy,
         calls: now.calls - before.calls,
+        failed: now.failed - before.failed,
+        expired: now.expired - before.expired,
     }
 }

@@ -75,11 +75,14 @@ pub(super) fn end(
     let now = tx.now;
     let Some(live) = tx.state.get(id).cloned() else { return Ok(()) };
     let next = tx.state.remove(id);
+    let mut counts = Totals::of_end(terminal.status);
     if let Some(held) = live.lease.filter(|held| held.owner.is_some())
         && terminal.status.enters_history()
     {
-        let (busy, calls) = (now.since(held.since), live.money.spent.calls);
-        totals::add(tx, live.lane, Totals { arrived: 0, ended: 1, busy, calls })?;
+        (counts.ended, counts.busy, counts.calls) = (1, now.since(held.since), live.money.spent.calls);
+    }
+    if counts != Totals::default() {
+        totals::add(tx, live.lane, counts)?;
     }
     if let Some(held) = live.lease
         && let Some(owner) = held.owner

@@ -17,7 +17,9 @@ pub(super) type OfLanes = [Totals; 2];
 
 pub(super) fn load(db: &Connection) -> rusqlite::Result<OfLanes> {
     let mut all = OfLanes::default();
-    let mut statement = db.prepare("SELECT lane, arrived, ended, busy_ms, calls FROM totals")?;
+    let mut statement = db.prepare(
+        "SELECT lane, arrived, ended, busy_ms, calls, failed, expired FROM totals JOIN failures USING (lane)",
+    )?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         all[place(record::lane(row.get(0)?))] = Totals {
@@ -25,6 +27,8 @@ pub(super) fn load(db: &Connection) -> rusqlite::Result<OfLanes> {
             ended: row.get(2)?,
             busy: Duration::from_millis(row.get(3)?),
             calls: row.get(4)?,
+            failed: row.get(5)?,
+            expired: row.get(6)?,
         };
     }
     Ok(all)
@@ -56,6 +60,13 @@ pub(super) fn add(tx: &mut Tx<'_>, lane: Lane, more: Totals) -> rusqlite::Result
             u64::try_from(more.busy.as_millis()).unwrap_or(u64::MAX),
             more.calls
         ])?;
+    if 0 < more.failed + more.expired {
+        tx.db
+            .prepare_cached(
+                "UPDATE failures SET failed = failed + ?2, expired = expired + ?3 WHERE lane = ?1",
+            )?
+            .execute(params![record::lane_code(lane), more.failed, more.expired])?;
+    }
     tx.state.totals[place(lane)] += more;
     Ok(())
 }

@@ -1,9 +1,9 @@
 -- soon: how many milliseconds that is. For each lane over the shards of KEYS: ready, waiting, of these due soon,
 -- running, since when the oldest is ready, whether it is paused, and the totals.
-local TOTALS, answer = {'arrived', 'ended', 'busy', 'calls'}, {}
+local TOTALS, answer = {'arrived', 'ended', 'busy', 'calls', 'failed', 'expired'}, {}
 local after, soon = '(' .. text(now), text(now + ARGV[2])
 for at, lane in ipairs({'interactive', 'batch'}) do
-  local ready, waiting, due_soon, held, oldest, totals = 0, 0, 0, 0, now, {0, 0, 0, 0}
+  local ready, waiting, due_soon, held, oldest, totals = 0, 0, 0, 0, now, {0, 0, 0, 0, 0, 0}
   local paused = 0
   local fields = {}
   for of, what in ipairs(TOTALS) do fields[of] = lane .. ' ' .. what end

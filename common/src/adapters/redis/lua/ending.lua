@@ -33,6 +33,7 @@ local function finish(job, last)
     tally(job, 'busy', math.max(now - (job.claimed or now), 0))
     tally(job, 'calls', job.calls or 0)
   end
+  if last.status == 'failed' or last.status == 'expired' then tally(job, last.status, 1) end
   if job.owner and not last.quiet then signal(job, 'cancel') end
   stops_running(job)
   place(job, nil)

@@ -200,7 +200,7 @@ local function place(job, where, score)
   if job.place ~= where then put(job, {place = where or false}) end
 end
 
--- Counters that only grow, of a lane: arrived, ended, busy (milliseconds), calls.
+-- Counters that only grow, of a lane: arrived, ended, busy (milliseconds), calls, failed, expired.
 local function tally(job, what, by) redis.call('HINCRBY', P .. ':totals', job.lane .. ' ' .. what, text(by)) end
 
 local function is_paused(lane) return redis.call('SISMEMBER', P .. ':paused', lane) == 1 end

@@ -260,6 +260,36 @@ impl State {
             .collect()
     }
 
+    pub(in super::super) fn tenants(&mut self, now: Timestamp) -> Vec<ports::TenantLoad> {
+        self.ripen(now);
+        let line = &self.line;
+        let mut loads: BTreeMap<&TenantId, ports::TenantLoad> = BTreeMap::new();
+        let fresh = |tenant: &TenantId| ports::TenantLoad {
+            tenant: tenant.clone(),
+            waiting: 0,
+            running: u64::from(line.running(tenant)),
+            at_cap: !line.has_room(tenant),
+            unserved_ms: 0,
+        };
+        for (tenant, waiting) in line.waiting.values().flatten() {
+            loads.entry(tenant).or_insert_with(|| fresh(tenant)).waiting += waiting;
+        }
+        for tenant in line.running.keys() {
+            loads.entry(tenant).or_insert_with(|| fresh(tenant));
+        }
+        let lanes = line.ready.iter().filter(|(lane, _)| !self.is_paused(**lane));
+        for (tenant, jobs) in lanes.flat_map(|(_, tenants)| tenants) {
+            let Some(first) = line.first(tenant, jobs).and_then(|(_, id)| self.jobs.get(&id)) else {
+                continue;
+            };
+            let since = line.served.get(tenant).map_or(first.ready_at, |served| first.ready_at.max(*served));
+            let unserved = u64::try_from(now.since(since).as_millis()).unwrap_or(u64::MAX);
+            let load = loads.entry(tenant).or_insert_with(|| fresh(tenant));
+            load.unserved_ms = load.unserved_ms.max(unserved);
+        }
+        loads.into_values().collect()
+    }
+
     /// Forgets who was served long ago.
     pub(in super::super) fn forget_served(&mut self, now: Timestamp) {
         self.line.served.retain(|_, at| now.since(*at) < Share::REMEMBERED);
