@@ -1,5 +1,7 @@
 //! `millhand doctor`: what is wrong with the parts, and what to type.
 
+mod models;
+
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,14 +9,12 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use millhand_common::adapters::embedded::{EmbeddedStore, Folder, StoreOptions};
 use millhand_common::ports::JobStore;
-use reqwest::StatusCode;
 use serde::Serialize;
-use serde_json::Value;
 use tokio::time::timeout;
 
 use crate::args::{ClientArgs, DoctorArgs};
 use crate::client::Client;
-use crate::config::{self, BrokerKind, Config, IndexKind, Secret, StoreKind};
+use crate::config::{self, BrokerKind, Config, IndexKind, StoreKind};
 use crate::folder::{data, in_use};
 use crate::server::{Running, probe};
 use crate::terminal::{print, print_json, printable};
@@ -30,7 +30,7 @@ struct Finding {
     part: String,
     ok: bool,
     detail: String,
-    /// What to do; nothing where all is well.
+    /// What to do; nothing where all is well. With `ok` it is a warning: it may work, nobody could see.
     fix: Option<String>,
 }
 
@@ -75,25 +75,7 @@ async fn parts(args: &DoctorArgs, config: &Config) -> Vec<Finding> {
             "start it, correct index.url (MILLHAND_INDEX__URL), or: millhand migrate",
         ));
     }
-    for (name, model) in config.pools() {
-        let (part, section) = if name == "default" {
-            ("model".to_owned(), "model".to_owned())
-        } else {
-            (format!("model {name}"), format!("models.{name}"))
-        };
-        if let (Some(url), Some(model_name)) = (&model.base_url, &model.name) {
-            let seen = look(endpoint(url, model_name, model.api_key.as_ref())).await;
-            found.push(judge(
-                &part,
-                seen,
-                &format!("correct {section}.base_url, {section}.name or its api_key"),
-            ));
-        }
-    }
-    if let (Some(url), Some(name)) = (&config.embedder.base_url, &config.embedder.name) {
-        let seen = look(endpoint(url, name, config.embedder.api_key.as_ref())).await;
-        found.push(judge("embedder", seen, "correct embedder.base_url, embedder.name or its api_key"));
-    }
+    found.extend(models::all(config).await);
     found
 }
 
@@ -135,30 +117,6 @@ async fn own_store(args: &DoctorArgs) -> anyhow::Result<String> {
     }
 }
 
-/// Asks an endpoint what models it has. One that keeps no list is taken at its word.
-async fn endpoint(base_url: &str, name: &str, key: Option<&Secret>) -> anyhow::Result<String> {
-    let url = format!("{}/models", base_url.trim_end_matches('/'));
-    let mut request = reqwest::Client::new().get(&url);
-    if let Some(key) = key {
-        request = request.bearer_auth(key.expose());
-    }
-    let answer = request.send().await.with_context(|| format!("{base_url} does not answer"))?;
-    match answer.status() {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => bail!("{base_url} refuses the key"),
-        status if status.is_server_error() => bail!("{base_url} is in trouble: {status}"),
-        status if !status.is_success() => return Ok(format!("{base_url} answers, and lists no models")),
-        _ => {}
-    }
-    let list: Value = answer.json().await.unwrap_or_default();
-    let Some(models) = list["data"].as_array() else {
-        return Ok(format!("{base_url} answers, and lists no models"));
-    };
-    if !models.iter().any(|model| model["id"] == name) {
-        bail!("{base_url} has no model {name}");
-    }
-    Ok(format!("{base_url} has {name}"))
-}
-
 async fn look<T>(at: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     timeout(PATIENCE, at).await.unwrap_or_else(|_| bail!("no answer within {} s", PATIENCE.as_secs()))
 }
@@ -174,6 +132,10 @@ fn well(part: &str, detail: String) -> Finding {
     Finding { part: part.to_owned(), ok: true, detail, fix: None }
 }
 
+fn doubtful(part: &str, detail: String, fix: &str) -> Finding {
+    Finding { part: part.to_owned(), ok: true, detail, fix: Some(fix.to_owned()) }
+}
+
 fn wrong(part: &str, err: &anyhow::Error, fix: &str) -> Finding {
     Finding { part: part.to_owned(), ok: false, detail: format!("{err:#}"), fix: Some(fix.to_owned()) }
 }
@@ -181,7 +143,11 @@ fn wrong(part: &str, err: &anyhow::Error, fix: &str) -> Finding {
 fn render(found: &[Finding]) -> String {
     let mut text = String::new();
     for Finding { part, ok, detail, fix } in found {
-        let mark = if *ok { "ok   " } else { "WRONG" };
+        let mark = match (ok, fix) {
+            (false, _) => "WRONG",
+            (true, Some(_)) => "warn ",
+            (true, None) => "ok   ",
+        };
         text.push_str(&printable(&format!("{mark}  {part:<10} {detail}\n")));
         if let Some(fix) = fix {
             text.push_str(&printable(&format!("       {:<10} → {fix}\n", "")));
@@ -199,11 +165,14 @@ mod tests {
         let found = [
             well("settings", "every key is known and in range".to_owned()),
             wrong("broker", &anyhow::anyhow!("connection refused").context("[broker]"), "start it"),
+            doubtful("model", "it lists no m".to_owned(), "see that the name is right"),
         ];
         insta::assert_snapshot!(render(&found), @r"
         ok     settings   every key is known and in range
         WRONG  broker     [broker]: connection refused
                           → start it
+        warn   model      it lists no m
+                          → see that the name is right
         ");
     }
 }

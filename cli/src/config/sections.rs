@@ -199,6 +199,14 @@ pub(crate) struct SearchModelConfig {
     pub(crate) api_key: Option<Secret>,
 }
 
+impl SearchModelConfig {
+    /// Its own key, or the chat model's where both are served at one place.
+    pub(crate) fn key<'a>(&'a self, model: &'a ModelConfig) -> Option<&'a Secret> {
+        let shared = model.api_key.as_ref().filter(|_| model.base_url == self.base_url);
+        self.api_key.as_ref().or(shared)
+    }
+}
+
 /// How long ended jobs are kept. Both count from the terminal state.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]

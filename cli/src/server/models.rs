@@ -46,7 +46,8 @@ fn section(pool: &str) -> String {
     if pool == DEFAULT { "[model]".to_owned() } else { format!("[models.{pool}]") }
 }
 
-fn chat(model: &ModelConfig) -> anyhow::Result<Option<Arc<dyn ChatModel>>> {
+/// `None` where it is not configured.
+pub(super) fn chat(model: &ModelConfig) -> anyhow::Result<Option<Arc<dyn ChatModel>>> {
     let Some(endpoint) = endpoint(&model.base_url, &model.name, model.api_key.as_ref()) else {
         return Ok(None);
     };
@@ -116,8 +117,7 @@ pub(super) fn reranker(config: &Config) -> anyhow::Result<Option<Arc<dyn Reranke
 }
 
 fn search_endpoint(config: &Config, of: &SearchModelConfig) -> Option<Endpoint> {
-    let shared = config.model.api_key.as_ref().filter(|_| config.model.base_url == of.base_url);
-    endpoint(&of.base_url, &of.name, of.api_key.as_ref().or(shared))
+    endpoint(&of.base_url, &of.name, of.key(&config.model))
 }
 
 fn endpoint(base_url: &Option<String>, name: &Option<String>, key: Option<&Secret>) -> Option<Endpoint> {
