@@ -64,6 +64,11 @@ impl Cluster {
         assert!(said.starts_with(":1"), "{said}");
     }
 
+    /// Where the store listens.
+    pub(crate) fn store(&self) -> String {
+        format!("127.0.0.1:{}", self.redis.port())
+    }
+
     /// Signals the broker's process.
     pub(crate) fn broker(&self, signal: Signal) {
         match &self.queue {

@@ -3,6 +3,7 @@
 
 mod alerts;
 mod dashboards;
+mod load;
 mod system;
 
 use std::fs;

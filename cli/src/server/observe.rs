@@ -4,8 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
+use metrics::gauge;
+use millhand_common::model::Timestamp;
 use millhand_common::ports::{JobStore, Quota, RateLimiter, StoreError, WorkerInfo};
-use millhand_common::scale::Observed;
+use millhand_common::scale::{Decision, Observed, Reason};
+use millhand_common::telemetry;
 
 /// Asks the store and the limiters. Reads only, so each of its futures may be dropped.
 pub(super) struct Observer {
@@ -25,6 +28,18 @@ impl Observer {
         let quotas = join_all(self.pools.iter().map(quota));
         let (lanes, quotas) = tokio::join!(self.store.depth(soon), quotas);
         Ok(Observed::of(workers, &lanes?, Quota::together(&quotas)))
+    }
+}
+
+/// Tells of a decision that was just made: also of one that changes nothing.
+pub(super) fn show(decision: &Decision, observed: &Observed) {
+    gauge!(telemetry::SCALE_WANTED).set(f64::from(decision.workers));
+    gauge!(telemetry::SCALE_QUOTA_USED).set(observed.quota.map_or(0.0, |quota| quota.used));
+    let now = Duration::from_millis(Timestamp::now().as_millis());
+    gauge!(telemetry::SCALE_DECIDED).set(now.as_secs_f64());
+    for name in Reason::NAMES {
+        let is_why = u8::from(name == decision.reason.as_str());
+        gauge!(telemetry::SCALE_REASON, "reason" => name).set(f64::from(is_why));
     }
 }
 

@@ -10,7 +10,7 @@ mod fleet;
 
 use std::time::{Duration, Instant};
 
-use metrics::{counter, gauge};
+use metrics::counter;
 use millhand_common::model::Timestamp;
 use millhand_common::ports::StoreError;
 use millhand_common::scale::{Decision, Observed, Scaler, Settings};
@@ -18,7 +18,7 @@ use millhand_common::telemetry;
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
-use super::observe::Observer;
+use super::observe::{Observer, show};
 use crate::terminal::print;
 pub(super) use child::Program;
 use fleet::Fleet;
@@ -39,6 +39,9 @@ impl Supervisor {
     /// Until `stop`; then all workers drain, and it returns when they are gone.
     pub(super) async fn run(self, stop: CancellationToken) {
         let Self { observer, settings, program } = self;
+        for name in [telemetry::SCALE_STARTS, telemetry::SCALE_CRASHES] {
+            counter!(name).increment(0);
+        }
         let mut fleet = Fleet::new(program);
         let (began, start_up) = (Instant::now(), settings.start_up);
         let mut scaler = Scaler::new(settings);
@@ -61,6 +64,7 @@ impl Supervisor {
                     away = false;
                     let before = observed.workers;
                     let decision = scaler.decide(began.elapsed(), &observed);
+                    show(&decision, &observed);
                     fleet.resize(decision.workers as usize);
                     tell(before, &decision, &observed, &mut said);
                 }
@@ -86,8 +90,6 @@ async fn look(observer: &Observer, fleet: &mut Fleet, start_up: Duration) -> Res
 /// Says what was decided, and once why it stays so while something keeps it from what it wanted.
 fn tell(before: u32, decision: &Decision, observed: &Observed, said: &mut Option<&'static str>) {
     let (after, why) = (decision.workers, decision.reason.as_str());
-    gauge!(telemetry::SCALE_WANTED).set(f64::from(after));
-    gauge!(telemetry::SCALE_QUOTA_USED).set(observed.quota.map_or(0.0, |quota| quota.used));
     let held = matches!(why, "quota" | "stalled" | "max").then_some(why);
     if before == after && (held.is_none() || held == *said) {
         *said = held;

@@ -39,6 +39,10 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All that [`Self::as_str`] can be.
+    pub const NAMES: [&str; 9] =
+        ["idle", "load", "late", "quota", "stalled", "running", "settling", "max", "min"];
+
     /// As metrics name it; a closed set.
     #[must_use]
     pub fn as_str(&self) -> &'static str {

@@ -9,6 +9,7 @@ use serde_json::json;
 use millhand_tests::{Server, wait_for};
 
 use super::dashboards::every_query_has_data;
+use super::load;
 use super::system::System;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -26,7 +27,10 @@ async fn each_alert_fires_for_its_fault_and_every_panel_has_data() {
     pools_refuse(&system).await;
     readers_are_hurt(&system).await;
     workers_die(&system, &steady, frozen, doomed).await;
+    load::too_much_waits(&system, &steady).await;
     nobody_works(&system, steady).await;
+    load::nobody_decides(&system).await;
+    load::a_tenant_starves(&system).await;
     every_query_has_data(&system.prometheus).await;
     let fired = system.prometheus.fired().await;
     for (alert, _) in super::alerts() {

@@ -8,7 +8,7 @@ use serde_json::Value;
 /// Title and query of every panel.
 fn queries() -> Vec<(String, String)> {
     let mut queries = Vec::new();
-    for name in ["service", "model"] {
+    for name in ["service", "model", "load"] {
         let text =
             fs::read_to_string(super::path(&format!("compose/grafana/dashboards/{name}.json"))).unwrap();
         let dashboard: Value = serde_json::from_str(&text).unwrap();
@@ -27,11 +27,11 @@ fn queries() -> Vec<(String, String)> {
 /// Runs every query over the last minutes, in which something of everything has happened.
 pub(super) async fn every_query_has_data(prometheus: &Prometheus) {
     let queries = queries();
-    assert!(queries.len() > 40, "{}", queries.len());
+    assert!(queries.len() > 60, "{}", queries.len());
     let mut empty = Vec::new();
     for (title, query) in &queries {
         let query = query.replace("$__rate_interval", "15s").replace("$__range", "5m");
-        let series = prometheus.query_range(&query, 300).await;
+        let series = prometheus.query_range(&query, 600).await;
         let is_number = |sample: &Value| sample[1].as_str().is_some_and(|value| value != "NaN");
         let samples = series.iter().flat_map(|one| one["values"].as_array().unwrap());
         if !samples.into_iter().any(is_number) {

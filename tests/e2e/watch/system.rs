@@ -36,6 +36,13 @@ impl System {
         launch(&self.cluster, &self.provider, "worker").arg("--slots").arg("4").start().await
     }
 
+    /// One that may start one worker of one slot, and asks its store here.
+    pub(super) async fn supervisor(&self, store: &str) -> Server {
+        let launch = launch(&self.cluster, &self.provider, "scale").env("MILLHAND_STORE__URL", store);
+        let bounds = ["--min", "1", "--max", "1", "--slots", "1"];
+        bounds.iter().fold(launch, |launch, arg| launch.arg(arg)).start().await
+    }
+
     /// Watches the ingress and these workers, once all of them have been seen.
     pub(super) async fn watch(&self, workers: &[&Server]) {
         let admins: Vec<&str> = std::iter::once(&self.api)
@@ -94,6 +101,9 @@ fn launch(cluster: &Cluster, provider: &Provider, role: &'static str) -> Launch 
         .env("MILLHAND_PRICES__DEAR-1__INPUT_PER_MILLION", "0")
         .env("MILLHAND_PRICES__DEAR-1__OUTPUT_PER_MILLION", "100000")
         .env("MILLHAND_BUDGETS__PER_JOB_USD", "1")
+        // Few, so that a line that does not move is soon too long.
+        .env("MILLHAND_API__ADMISSION__EXPECTED_JOBS_PER_SECOND", "1")
+        .env("MILLHAND_TENANTS__LARGE__WEIGHT", "100")
         .env("MILLHAND_MODELS__TIGHT__LIMITS__CONCURRENCY", "1")
         .env("MILLHAND_ROUTES__SICK__FALLBACK", "[\"default\"]")
         .env("MILLHAND_AGENTS__COLD__KIND", "chat")

@@ -7,7 +7,7 @@ use millhand_common::scale::{Decision, Observed, Scaler, Settings};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::super::observe::Observer;
+use super::super::observe::{Observer, show};
 use super::super::stop::Task;
 
 /// Between two looks: a job that finds no worker is noticed within this time.
@@ -46,6 +46,7 @@ pub(super) async fn watch(
         match looked {
             Ok(Ok(observed)) => {
                 let decision = scaler.decide(started.elapsed(), &observed);
+                show(&decision, &observed);
                 tell(&see.borrow(), &decision, is_away);
                 is_away = false;
                 see.send_replace(Some((Instant::now(), decision)));
