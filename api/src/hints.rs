@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use millhand_common::crash;
 use millhand_common::model::{Hint, Job, JobId, TenantId};
-use millhand_common::ports::{Broker, JobStore};
+use millhand_common::ports::{Broker, Destination, JobStore};
+use millhand_common::{crash, trace};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
 
 /// Hints that may wait for the publisher.
 const QUEUE: usize = 4096;
@@ -87,7 +88,9 @@ impl Publisher {
     }
 
     async fn publish(&self, batch: &mut Vec<Hint>, confirmed: &mpsc::Sender<(TenantId, JobId)>) {
+        let sending = Sending::begin(&*self.broker, batch);
         let result = tokio::time::timeout(PUBLISH_TIMEOUT, self.broker.publish(batch)).await;
+        sending.end(matches!(result, Ok(Ok(()))));
         let failure = match result {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),
@@ -134,11 +137,53 @@ async fn settle(mut confirmed: mpsc::Receiver<(TenantId, JobId)>, store: Arc<dyn
     }
 }
 
+/// One span for each hint that is on its way, in the trace of its job.
+struct Sending(Vec<Span>);
+
+impl Sending {
+    fn begin(broker: &dyn Broker, hints: &[Hint]) -> Self {
+        Self(hints.iter().map_while(|hint| sending(broker, hint, hints.len())).collect())
+    }
+
+    fn end(self, confirmed: bool) {
+        for span in self.0.iter().filter(|_| !confirmed) {
+            trace::failed(span, "not_confirmed");
+        }
+    }
+}
+
+/// `None` where nothing is exported.
+fn sending(broker: &dyn Broker, hint: &Hint, together: usize) -> Option<Span> {
+    let span = tracing::info_span!(
+        target: trace::TARGET,
+        "send",
+        otel.name = tracing::field::Empty,
+        otel.kind = "producer",
+        messaging.operation.name = "send",
+        "messaging.operation.type" = "send",
+    );
+    if span.is_disabled() {
+        return None;
+    }
+    let Destination { system, name } = broker.destination(hint.lane);
+    span.record("otel.name", format!("send {name}"));
+    trace::adopt(&span, hint.traceparent.as_deref());
+    trace::note(&span, "messaging.system", system);
+    trace::note(&span, "messaging.destination.name", name);
+    trace::note(&span, "messaging.batch.message_count", i64::try_from(together).unwrap_or(i64::MAX));
+    trace::note(&span, "job.id", hint.job.to_string());
+    Some(span)
+}
+
 /// Publishes one hint now, for callers outside the accept path; the due index covers a failure.
 pub(crate) async fn publish_now(broker: &dyn Broker, store: &dyn JobStore, job: &Job) {
     let hint = hint_of(job);
-    let published = tokio::time::timeout(PUBLISH_TIMEOUT, broker.publish(std::slice::from_ref(&hint))).await;
-    if matches!(published, Ok(Ok(()))) {
+    let hints = std::slice::from_ref(&hint);
+    let sending = Sending::begin(broker, hints);
+    let published = tokio::time::timeout(PUBLISH_TIMEOUT, broker.publish(hints)).await;
+    let confirmed = matches!(published, Ok(Ok(())));
+    sending.end(confirmed);
+    if confirmed {
         let _due = tokio::time::timeout(PUBLISH_TIMEOUT, store.hinted(&[(hint.tenant, hint.job)])).await;
     }
 }

@@ -4,11 +4,14 @@
 //! They are of a target of their own, which nobody listens to unless traces are exported: then they cost
 //! nothing, and logs never show them. Attributes are OpenTelemetry's names; never prompts, replies or keys.
 
+use std::cell::Cell;
+
 use opentelemetry::trace::{SpanContext, SpanId, Status, TraceContextExt, TraceFlags, TraceId, TraceState};
 use opentelemetry::{Array, Context, Key, Value};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
+use crate::model::JobId;
 use crate::telemetry::trace_id;
 
 /// The target of spans that are exported, as `info_span!` takes it.
@@ -20,6 +23,45 @@ pub fn adopt(span: &Span, traceparent: Option<&str>) {
         // It fails where nothing is exported, or for a span that runs; neither has a parent to lose.
         let _unheard = span.set_parent(Context::new().with_remote_span_context(parent));
     }
+}
+
+thread_local! {
+    /// The id of the span that is started now.
+    static CHOSEN: Cell<Option<SpanId>> = const { Cell::new(None) };
+}
+
+/// The id that a span which is started now shall have, for whoever makes ids; `None`: any.
+pub fn chosen_id() -> Option<SpanId> {
+    CHOSEN.take()
+}
+
+/// Starts the span of an attempt in the trace of its job, and links it to the attempt before. Nothing is kept
+/// for that: an attempt's id follows from its job and its number. The span that is linked to is missing when
+/// its worker died before it could export it.
+pub fn begin_attempt(span: &Span, traceparent: Option<&str>, job: JobId, attempt: u32) {
+    if span.is_disabled() {
+        return;
+    }
+    adopt(span, traceparent);
+    if attempt > 1
+        && let Some(parent) = traceparent.and_then(parsed)
+    {
+        let (trace, flags) = (parent.trace_id(), parent.trace_flags());
+        let former = SpanContext::new(trace, attempt_id(job, attempt - 1), flags, true, TraceState::NONE);
+        span.add_link(former);
+    }
+    CHOSEN.set(Some(attempt_id(job, attempt)));
+    // Asking for its context starts it, and so asks for its id.
+    drop(span.context());
+    CHOSEN.set(None);
+}
+
+/// Differs between attempts of a job, and between jobs by the 62 random bits of their ids.
+fn attempt_id(job: JobId, attempt: u32) -> SpanId {
+    /// Odd, and its bits are spread: 2^64 divided by the golden ratio.
+    const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let (_, random) = job.uuid().as_u64_pair();
+    SpanId::from(random ^ u64::from(attempt).wrapping_mul(SPREAD))
 }
 
 /// W3C trace context of the span that runs; `None` when it is not exported.
@@ -77,6 +119,18 @@ mod tests {
         ] {
             assert!(parsed(bad).is_none(), "{bad}");
         }
+    }
+
+    #[test]
+    fn attempts_have_ids_of_their_own() {
+        let (one, other) = (JobId::new(), JobId::new());
+        let ids = [(one, 1), (one, 2), (other, 1), (other, 2)].map(|(job, attempt)| attempt_id(job, attempt));
+        for (at, id) in ids.iter().enumerate() {
+            assert!(*id != SpanId::INVALID && !ids[..at].contains(id), "{ids:?}");
+        }
+        assert_eq!(attempt_id(one, 2), ids[1], "whoever asks");
+        begin_attempt(&Span::none(), None, one, 2);
+        assert_eq!(chosen_id(), None);
     }
 
     #[test]

@@ -41,35 +41,67 @@ async fn a_job_is_one_trace_over_two_processes() {
     let launch = |role| {
         let launch = cluster.launch(role).model(&model.base_url());
         let launch = launch.env("MILLHAND_TELEMETRY__OTLP_ENDPOINT", collector.url());
-        launch.env("MILLHAND_EMBEDDER__BASE_URL", model.base_url()).env("MILLHAND_EMBEDDER__NAME", "embed-1")
+        let launch = launch.env("MILLHAND_EMBEDDER__BASE_URL", model.base_url());
+        let launch = launch.env("MILLHAND_EMBEDDER__NAME", "embed-1");
+        launch.env("MILLHAND_RERANKER__BASE_URL", model.base_url()).env("MILLHAND_RERANKER__NAME", "rerank-1")
     };
     let (api, worker) = (launch("api"), launch("worker"));
     let (api, worker) = futures::join!(api.start(), worker.start());
-    let document = json!({"name": "渡轮", "text": "渡轮每四十分钟从橡树港出发一班。自行车票价为三克朗。"});
-    let added = api.client.post("/v1/collections/ferry/documents", &document).await;
-    assert_eq!(added.status, 202, "{}", added.text);
-    api.client.finished(added.json()["id"].as_str().unwrap()).await;
+    // Two passages, so that there is something to rank.
+    for (name, text) in [
+        ("渡轮", "渡轮每四十分钟从橡树港出发一班。自行车票价为三克朗。"),
+        ("船员", "船员共有五人，船长住在橡树港。"),
+    ] {
+        let document = json!({"name": name, "text": text});
+        let added = api.client.post("/v1/collections/ferry/documents", &document).await;
+        assert_eq!(added.status, 202, "{}", added.text);
+        api.client.finished(added.json()["id"].as_str().unwrap()).await;
+    }
 
     let asked =
         json!({"input": "自行车票价是多少？canary-question", "collection": "ferry", "max_output_tokens": 99});
     let job = submit(&api.client, asked).await;
     let ended = api.client.finished(&job).await;
     assert_eq!(ended["status"], "completed", "{ended}");
+    let metrics = worker.metrics().await;
+    for operation in ["embeddings", "rerank"] {
+        for name in ["gen_ai_client_operation_duration_seconds_count", "gen_ai_client_token_usage_count"] {
+            let label = format!("gen_ai_operation_name=\"{operation}\"");
+            let is_told = metrics.lines().any(|line| line.starts_with(name) && line.contains(&label));
+            assert!(is_told, "{name} of {operation}: {metrics}");
+        }
+    }
     let (api_ended, worker_ended) = futures::join!(api.sigterm(), worker.sigterm());
     assert_eq!((api_ended.0.code(), worker_ended.0.code()), (Some(0), Some(0)), "{worker_ended:?}");
 
     // All of it is there when both have ended: what was left went out on the way.
-    let spans = spans(&collector, 5).await;
+    let spans = spans(&collector, 7).await;
     let request = named(&spans, "POST /v1/jobs");
     assert_eq!((request.parent.as_str(), request.role.as_str()), (SENDER, "api"));
     assert_eq!(request.says("http.response.status_code"), "202");
+    let queue = "millhand.jobs.interactive";
+    let sent = named(&spans, &format!("send {queue}"));
+    assert_eq!((&sent.parent, sent.role.as_str(), sent.failed), (&request.id, "api", false));
+    for (key, value) in [
+        ("messaging.system", "rabbitmq"),
+        ("messaging.operation.type", "send"),
+        ("messaging.destination.name", queue),
+        ("job.id", &job),
+    ] {
+        assert_eq!(sent.says(key), value, "{key}: {sent:#?}");
+    }
     let agent = named(&spans, "invoke_agent rag");
+    assert!(agent.links.is_empty(), "it is the first attempt: {agent:#?}");
     assert_eq!((&agent.parent, agent.role.as_str()), (&request.id, "worker"));
     assert_eq!((agent.says("job.id"), agent.says("job.attempt")), (job.as_str(), "1"));
     let retrieval = named(&spans, "retrieval");
     assert_eq!(retrieval.parent, agent.id);
     let embeddings = named(&spans, "embeddings embed-1");
     assert_eq!(embeddings.parent, retrieval.id);
+    let rerank = named(&spans, "rerank rerank-1");
+    assert_eq!((&rerank.parent, rerank.says("gen_ai.operation.name")), (&retrieval.id, "rerank"));
+    assert_eq!(rerank.says("gen_ai.response.model"), "rerank-1");
+    assert_ne!(rerank.says("gen_ai.usage.input_tokens"), "");
     let chat = named(&spans, "chat fake-1");
     assert_eq!((&chat.parent, chat.role.as_str(), chat.failed), (&agent.id, "worker", false));
     assert!(chat.nanos > 0 && chat.nanos <= agent.nanos, "{chat:?}");
@@ -121,6 +153,34 @@ async fn what_a_model_asks_for_is_a_span_of_its_own() {
     assert_eq!(named(&spans, "retrieval").parent, tool.id);
     let calls = spans.iter().filter(|span| span.name == "chat fake-1" && span.parent == agent.id);
     assert_eq!(calls.count(), 2, "one asks, one answers: {spans:#?}");
+}
+
+/// A process that stops gives its job back, and the next one says what it goes on from.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_attempt_is_linked_to_the_one_before_it() {
+    let (dir, model, collector) =
+        (tempfile::tempdir().unwrap(), Provider::start().await, Collector::start().await);
+    let launch = Launch::new(dir.path()).model(&model.base_url());
+    let launch = launch.env("MILLHAND_TELEMETRY__OTLP_ENDPOINT", collector.url());
+    let hasty = launch.clone().env("MILLHAND_WORKER__DRAIN_TIMEOUT", "100ms");
+    let server = hasty.start().await;
+    model.control(json!({"physics": {"first_token": "15s"}})).await;
+    let job = submit(&server.client, json!({"input": "接着 tokens=2", "agent": "chat"})).await;
+    wait_for("its call", async || (!model.calls_for("接着").await.is_empty()).then_some(())).await;
+    let (status, log) = server.sigterm().await;
+    assert_eq!(status.code(), Some(0), "{log}");
+    model.control(json!({"physics": {"first_token": "0ms"}})).await;
+    let server = launch.start().await;
+    assert_eq!(server.client.finished(&job).await["status"], "completed");
+    server.sigterm().await;
+    let spans = spans(&collector, 6).await;
+    let attempt = |number: &str| {
+        let mut own = spans.iter().filter(|span| span.says("job.attempt") == number);
+        own.next().unwrap_or_else(|| panic!("no attempt {number}: {spans:#?}"))
+    };
+    let (first, second) = (attempt("1"), attempt("2"));
+    assert_eq!((first.links.len(), &second.links), (0, &vec![first.id.clone()]));
+    assert_eq!(first.parent, second.parent, "both are of the request");
 }
 
 /// The usual variable, a call that fails, and a sender that wants no trace.

@@ -33,6 +33,8 @@ pub struct Span {
     pub nanos: u64,
     /// What it says besides: none of ours has any.
     pub events: usize,
+    /// The spans that it is linked to.
+    pub links: Vec<String>,
 }
 
 impl Span {
@@ -111,6 +113,7 @@ async fn take(State(kept): State<Kept>, body: Bytes) -> StatusCode {
                 role: role.clone(),
                 nanos: span.end_time_unix_nano.saturating_sub(span.start_time_unix_nano),
                 events: span.events.len(),
+                links: span.links.iter().map(|link| hex(&link.span_id)).collect(),
             });
         }
     }

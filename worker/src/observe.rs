@@ -48,6 +48,17 @@ impl Observed {
         Self::of("embeddings", model, origin, span)
     }
 
+    /// A call of a reranker, about to be sent. OpenTelemetry has no name for it.
+    pub(crate) fn rerank(model: &str, origin: &str) -> Self {
+        let span = tracing::info_span!(
+            target: trace::TARGET,
+            "rerank",
+            otel.name = format!("rerank {model}"),
+            otel.kind = "client"
+        );
+        Self::of("rerank", model, origin, span)
+    }
+
     fn of(operation: &'static str, model: &str, origin: &str, span: Span) -> Self {
         let url = Url::parse(origin).ok();
         let server = url.as_ref().and_then(Url::host_str).unwrap_or_default().to_owned();
@@ -94,7 +105,7 @@ impl Observed {
                 ("input", "gen_ai.usage.input_tokens", usage.input_tokens),
                 ("output", "gen_ai.usage.output_tokens", usage.output_tokens),
             ] {
-                if kind == "output" && self.operation == "embeddings" {
+                if kind == "output" && self.operation != "chat" {
                     continue;
                 }
                 trace::note(&self.span, attribute, i64::try_from(tokens).unwrap_or(i64::MAX));

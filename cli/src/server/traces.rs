@@ -7,11 +7,11 @@ use bytes::Bytes;
 use http::{Request, Response};
 use millhand_common::trace;
 use opentelemetry::KeyValue;
-use opentelemetry::trace::TracerProvider;
+use opentelemetry::trace::{SpanId, TraceId, TracerProvider};
 use opentelemetry_http::{HttpClient, HttpError};
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::SdkTracerProvider;
+use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator, SdkTracerProvider};
 use tokio::runtime::Handle;
 use tokio_util::context::TokioContext;
 use tracing::Subscriber;
@@ -51,9 +51,8 @@ impl Traces {
             ])
             .with_detectors(&[Box::new(opentelemetry_sdk::resource::EnvResourceDetector::new())])
             .build();
-        let provider =
-            SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build();
-        Ok(Self(provider))
+        let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource);
+        Ok(Self(provider.with_id_generator(Ids(RandomIdGenerator::default())).build()))
     }
 
     /// Takes in the spans that are meant for it, and nothing else.
@@ -77,6 +76,20 @@ impl Traces {
         if let Err(err) = self.0.shutdown_with_timeout(LAST_EXPORT) {
             tracing::warn!(error = %err, "the last spans are not exported");
         }
+    }
+}
+
+/// Random ids, but for spans whose id somebody else must be able to tell.
+#[derive(Debug)]
+struct Ids(RandomIdGenerator);
+
+impl IdGenerator for Ids {
+    fn new_trace_id(&self) -> TraceId {
+        self.0.new_trace_id()
+    }
+
+    fn new_span_id(&self) -> SpanId {
+        trace::chosen_id().unwrap_or_else(|| self.0.new_span_id())
     }
 }
 

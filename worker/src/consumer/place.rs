@@ -47,7 +47,7 @@ pub(super) async fn run_claimed(shared: &Shared, run: Run, taken: Instant) {
     .await;
 }
 
-/// The attempt's span in the job's trace, under the request that brought the job.
+/// The attempt's span in the job's trace, under the request that brought the job, and after the attempt before.
 fn traced(run: &Run) -> Span {
     let spec = &run.job.spec;
     let span = match spec.kind() {
@@ -61,7 +61,7 @@ fn traced(run: &Run) -> Span {
         ),
         JobKind::Ingest => tracing::info_span!(target: trace::TARGET, "ingest", otel.kind = "consumer"),
     };
-    trace::adopt(&span, spec.traceparent.as_deref());
+    trace::begin_attempt(&span, spec.traceparent.as_deref(), spec.id, run.job.attempt);
     trace::note(&span, "job.id", spec.id.to_string());
     trace::note(&span, "job.attempt", i64::from(run.job.attempt));
     if let Some(conversation) = spec.conversation_id {

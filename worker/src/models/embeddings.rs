@@ -33,9 +33,10 @@ impl OpenAiEmbedder {
         Ok(Self { client: Client::new(endpoint)?, name: endpoint.name.clone() })
     }
 
-    async fn batch(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, ModelError> {
+    async fn batch(&self, texts: &[&str], deadline: Instant) -> Result<Vec<Vec<f32>>, ModelError> {
         let observed = Observed::embeddings(&self.name, self.client.base());
-        let answer = self.ask(texts).instrument(observed.span()).await;
+        let call = timeout_at(deadline.into(), self.ask(texts).instrument(observed.span()));
+        let answer = call.await.map_err(|_| ModelError::TimedOut).flatten();
         match &answer {
             Ok(answer) => observed.ended(None, answer.usage()),
             Err(err) => observed.failed(outcome(err)),
@@ -113,8 +114,7 @@ impl Embedder for OpenAiEmbedder {
         let mut vectors: Vec<Vec<f32>> = Vec::with_capacity(texts.len());
         while vectors.len() < texts.len() {
             let batch = next_batch(&texts[vectors.len()..]);
-            let call = timeout_at(tokio::time::Instant::from_std(deadline), self.batch(&batch));
-            vectors.extend(call.await.map_err(|_| ModelError::TimedOut)??);
+            vectors.extend(self.batch(&batch, deadline).await?);
         }
         let dimensions = vectors.first().map_or(0, Vec::len);
         if vectors.iter().any(|vector| vector.len() != dimensions || vector.iter().any(|x| !x.is_finite())) {

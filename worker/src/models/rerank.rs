@@ -3,13 +3,18 @@
 use std::time::Instant;
 
 use async_trait::async_trait;
+use millhand_common::model::Usage;
 use millhand_common::ports::{ModelError, Reranker};
+use millhand_common::trace;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout_at;
+use tracing::Instrument;
 
 use super::client::{Client, read};
 use super::refusal::{ErrorObject, error_in_answer};
 use super::{Endpoint, SetupError};
+use crate::observe::{Observed, answered_by};
+use crate::pipeline::outcome;
 
 const MAX_ANSWER_BYTES: usize = 4 << 20;
 
@@ -25,16 +30,19 @@ impl HttpReranker {
         Ok(Self { client: Client::new(endpoint)?, name: endpoint.name.clone() })
     }
 
-    async fn call(&self, query: &str, texts: &[&str]) -> Result<Vec<f32>, ModelError> {
+    async fn ask(&self, query: &str, texts: &[&str]) -> Result<Answer, ModelError> {
         let body = Body { model: &self.name, query, documents: texts, top_n: texts.len() };
-        let response = self.client.post("rerank", &body, None).await?;
+        let response = self.client.post("rerank", &body, trace::current().as_deref()).await?;
         let bytes = read(response, MAX_ANSWER_BYTES).await?;
         if let Some(error) = ErrorObject::find(&bytes) {
             return Err(error_in_answer(&error));
         }
         let answer: Answer = serde_json::from_slice(&bytes)
             .map_err(|err| ModelError::Malformed(format!("no ranking ({:?})", err.classify())))?;
-        scores(&answer.results, texts.len())
+        if let Some(model) = &answer.model {
+            answered_by(model);
+        }
+        Ok(answer)
     }
 }
 
@@ -49,6 +57,24 @@ struct Body<'a> {
 #[derive(Deserialize)]
 struct Answer {
     results: Vec<Ranked>,
+    #[serde(default)]
+    model: Option<String>,
+    #[serde(default)]
+    usage: Option<Tokens>,
+}
+
+impl Answer {
+    fn usage(&self) -> Option<Usage> {
+        let Tokens { total_tokens } = self.usage?;
+        Some(Usage { input_tokens: total_tokens, output_tokens: 0, nano_usd: 0 })
+    }
+}
+
+/// Jina's, vLLM's and llama.cpp's; Cohere counts searches, no tokens.
+#[derive(Clone, Copy, Deserialize)]
+struct Tokens {
+    #[serde(default)]
+    total_tokens: u64,
 }
 
 #[derive(Deserialize)]
@@ -79,8 +105,15 @@ impl Reranker for HttpReranker {
         if texts.is_empty() {
             return Ok(Vec::new());
         }
-        let call = timeout_at(tokio::time::Instant::from_std(deadline), self.call(query, texts));
-        call.await.map_err(|_| ModelError::TimedOut)?
+        let observed = Observed::rerank(&self.name, self.client.base());
+        let call = timeout_at(deadline.into(), self.ask(query, texts).instrument(observed.span()));
+        let answer = call.await.map_err(|_| ModelError::TimedOut).flatten();
+        let scored = answer.and_then(|answer| Ok((scores(&answer.results, texts.len())?, answer.usage())));
+        match &scored {
+            Ok((_, usage)) => observed.ended(None, *usage),
+            Err(err) => observed.failed(outcome(err)),
+        }
+        Ok(scored?.0)
     }
 }
 
