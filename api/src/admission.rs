@@ -25,8 +25,8 @@ use seen::{Refusal, Seen};
 
 /// Between two looks at what waits.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// Between two looks at what was answered, and by whom: they cost the store more.
-const MEASURE_EVERY: Duration = Duration::from_secs(1);
+/// Every so many looks one looks at what was answered too, and by whom: that costs the store more.
+const MEASURE_EVERY: u64 = 4;
 /// What was refused for the load says that there is too much of it for this long.
 const OVERLOADED: Duration = Duration::from_secs(5);
 /// Longest `Retry-After`: nobody can say what will be later.
@@ -52,9 +52,17 @@ impl Admission {
 
     /// Looks until `stopping`. A store that does not answer changes nothing: accepts fail there by themselves.
     pub(crate) async fn watch(self: Arc<Self>, stopping: CancellationToken) {
-        let waits = every(LOOK_EVERY, &stopping, async || self.look().await);
-        let progress = every(MEASURE_EVERY, &stopping, async || self.measure().await);
-        futures::join!(waits, progress);
+        for look in 0_u64.. {
+            self.look().await;
+            if look % MEASURE_EVERY == 0 {
+                self.measure().await;
+            }
+            // Cancel-safe: both branches only wait.
+            tokio::select! {
+                () = stopping.cancelled() => return,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+        }
     }
 
     async fn look(&self) {
@@ -137,18 +145,6 @@ impl Drop for Place {
         }
         if self.kept {
             *seen.lines.entry(line).or_default() += 1;
-        }
-    }
-}
-
-/// Does `look` now and after each `period`, until `stopping`.
-async fn every(period: Duration, stopping: &CancellationToken, look: impl AsyncFn()) {
-    loop {
-        look().await;
-        // Cancel-safe: both branches only wait.
-        tokio::select! {
-            () = stopping.cancelled() => return,
-            () = tokio::time::sleep(period) => {}
         }
     }
 }
