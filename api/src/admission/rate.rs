@@ -14,6 +14,10 @@ use tokio::time::Instant;
 const WINDOW: Duration = Duration::from_secs(30);
 /// The expectation counts as if it had been measured for so long.
 const PRIOR_SECONDS: f64 = 1.0;
+/// So much of it is gone when a whole window was measured: of an expectation that was twenty times too high, half
+/// of what was measured would stay for ever. The rest lets a few jobs in when nothing is answered any more, so
+/// that it shows when that is over.
+const FADES: f64 = 0.9;
 /// Below this nothing could be divided by.
 const SLOWEST: f64 = 0.001;
 
@@ -58,7 +62,9 @@ impl Rate {
     pub(super) fn per_second(&self) -> f64 {
         let answered: u64 = self.measured.iter().map(|(answered, _)| answered).sum();
         let time: Duration = self.measured.iter().map(|(_, time)| *time).sum();
-        let rate = (answered as f64 + self.expected * PRIOR_SECONDS) / (time.as_secs_f64() + PRIOR_SECONDS);
+        let seconds = time.as_secs_f64();
+        let prior = PRIOR_SECONDS * (1.0 - FADES * (seconds / WINDOW.as_secs_f64()).min(1.0));
+        let rate = (answered as f64 + self.expected * prior) / (seconds + prior);
         rate.max(SLOWEST)
     }
 }
@@ -82,16 +88,16 @@ mod tests {
         for _ in 0..60 {
             pass(&mut rate, true, 50);
         }
-        assert!((50.0..56.0).contains(&rate.per_second()), "{}", rate.per_second());
+        assert!((50.0..51.0).contains(&rate.per_second()), "{}", rate.per_second());
         pass(&mut rate, false, 0);
         for _ in 0..60 {
             pass(&mut rate, false, 1);
         }
-        assert!((50.0..56.0).contains(&rate.per_second()), "kept while nothing waits");
+        assert!((50.0..51.0).contains(&rate.per_second()), "kept while nothing waits");
         for _ in 0..60 {
             pass(&mut rate, true, 10);
         }
-        assert!((10.0..17.0).contains(&rate.per_second()), "{}", rate.per_second());
+        assert!((10.0..11.0).contains(&rate.per_second()), "{}", rate.per_second());
     }
 
     #[test]
@@ -101,7 +107,7 @@ mod tests {
         rate.see(true, 3, now + Duration::from_secs(1));
         rate.see(true, 8, now + Duration::from_secs(2));
         assert!(
-            (rate.per_second() - 2.0).abs() < 1e-9,
+            (rate.per_second() - 2.0).abs() < 0.1,
             "{}: five, and the one expected, in three seconds",
             rate.per_second()
         );

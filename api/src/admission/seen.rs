@@ -178,15 +178,15 @@ mod tests {
         assert_eq!(late, 0, "once it has faded nothing is let in to expire");
         let calm: Vec<_> = waits.iter().filter(|(at, _)| *at >= 60_000).map(|(_, wait)| *wait).collect();
         assert_eq!(calm.len(), 600, "and nothing is kept out that could be answered");
-        // Expected to wait at most half the deadline; a tenth more for what the expectation leaves.
-        assert!(calm.iter().all(|wait| (3_000..=7_000).contains(wait)), "{calm:?}");
+        // At most half the deadline is expected, and a little more comes of what is left of the expectation.
+        assert!(calm.iter().all(|wait| (4_500..=6_000).contains(wait)), "{calm:?}");
     }
 
     #[test]
     fn a_paused_lane_and_an_unstaffed_system_measure_nothing() {
         let config = AdmissionConfig { expected_jobs_per_second: 10, ..AdmissionConfig::default() };
         let start = Instant::now();
-        let mut look = |seen: &mut Seen, second: u64, paused: bool, staffed: bool| {
+        let look = |seen: &mut Seen, second: u64, paused: bool, staffed: bool| {
             let lane = LaneDepth {
                 paused,
                 oldest_ready_ms: 60_000,
