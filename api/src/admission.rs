@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::StatusCode;
-use millhand_common::model::{JobSpec, Lane, Shares, TenantId, Timestamp};
-use millhand_common::ports::JobStore;
+use millhand_common::model::{Job, JobSpec, Lane, Shares, Status, TenantId, Timestamp, Wait, WaitReason};
+use millhand_common::ports::{Expected, JobStore};
 use millhand_common::telemetry;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +29,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 const MEASURE_EVERY: u64 = 4;
 /// What was refused for the load says that there is too much of it for this long.
 const OVERLOADED: Duration = Duration::from_secs(5);
+/// A job whose expected start is past by more than this waits for something that was not foreseen.
+const LATE: Duration = Duration::from_secs(1);
 /// Longest `Retry-After`: nobody can say what will be later.
 const LONGEST_RETRY: u64 = 60;
 
@@ -78,8 +80,7 @@ impl Admission {
     async fn measure(&self) {
         let (lanes, workers) = futures::join!(self.store.depth(Duration::ZERO), self.store.workers());
         if let (Ok(lanes), Ok(workers)) = (lanes, workers) {
-            let staffed = workers.iter().any(|worker| !worker.draining);
-            self.seen().see_progress(&lanes, staffed, Instant::now());
+            self.seen().see_progress(&lanes, &workers, Instant::now());
         }
     }
 
@@ -88,17 +89,38 @@ impl Admission {
         self.seen().overloaded.is_some_and(|at| at.elapsed() < OVERLOADED)
     }
 
+    /// Why a job waits that has not begun, and when it is expected to: by what its record says, unless that is
+    /// past, or all that waits takes less.
+    pub(crate) fn wait(&self, job: &Job) -> Option<Wait> {
+        if job.status != Status::Queued
+            || job.wait.as_ref().is_some_and(|wait| wait.reason != WaitReason::Worker)
+        {
+            return job.wait.clone();
+        }
+        let expected_start_at = job.wait.as_ref().and_then(|wait| {
+            let (seen, now, spec) = (self.seen(), Timestamp::now(), &job.spec);
+            let ahead = seen.ahead(spec.lane, &spec.tenant, &self.shares);
+            let latest = now + seen.starts_in(ahead, spec.lane, &spec.tenant, &self.shares)?;
+            wait.expected_start_at.map(|at| at.min(latest)).filter(|at| now <= *at + LATE)
+        });
+        Some(Wait { reason: WaitReason::Worker, expected_start_at })
+    }
+
     /// Takes a place in line for a job, unless it could not start before its deadline, or not soon enough for its
     /// lane, or its tenant has its line full.
     pub(crate) fn admit(self: &Arc<Self>, spec: &JobSpec) -> Result<Place, ApiError> {
         let line = (spec.lane, spec.tenant.clone());
-        let waits_now = spec.not_before.is_none_or(|at| at <= Timestamp::now());
+        let now = Timestamp::now();
+        let waits_now = spec.not_before.is_none_or(|at| at <= now);
         let mut seen = self.seen();
         let Some(refusal) = seen.refusal(spec, &self.config, &self.shares).filter(|_| waits_now) else {
+            let expected =
+                if waits_now { seen.expected(spec, &self.shares, now) } else { Expected::default() };
             if waits_now {
-                *seen.asking.entry(line.clone()).or_default() += 1;
+                seen.asks(line.clone());
             }
-            return Ok(Place { admission: Arc::clone(self), line: waits_now.then_some(line), kept: false });
+            let line = waits_now.then_some(line);
+            return Ok(Place { admission: Arc::clone(self), line, expected, kept: false });
         };
         if matches!(refusal, Refusal::Wait(_)) {
             seen.overloaded = Some(Instant::now());
@@ -124,10 +146,16 @@ impl Admission {
 pub(crate) struct Place {
     admission: Arc<Admission>,
     line: Option<(Lane, TenantId)>,
+    expected: Expected,
     kept: bool,
 }
 
 impl Place {
+    /// As it was when the place was taken.
+    pub(crate) fn expected(&self) -> Expected {
+        self.expected
+    }
+
     pub(crate) fn keep(mut self) {
         self.kept = true;
     }
@@ -136,16 +164,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let Some(line) = self.line.take() else { return };
-        let mut seen = self.admission.seen();
-        if let Some(asking) = seen.asking.get_mut(&line) {
-            *asking -= 1;
-            if *asking == 0 {
-                seen.asking.remove(&line);
-            }
-        }
-        if self.kept {
-            *seen.lines.entry(line).or_default() += 1;
-        }
+        self.admission.seen().answered(line, self.kept);
     }
 }
 

@@ -69,6 +69,12 @@ pub(crate) fn caller(tenant: TenantId, headers: &HeaderMap) -> Result<Caller, Ap
 }
 
 impl ApiInner {
+    /// A job as its owner sees it, with when it is expected to start now.
+    pub(crate) fn view(&self, job: Job) -> JobView {
+        let wait = self.admission.wait(&job);
+        Job { wait, ..job }.into()
+    }
+
     /// The answer to an accepted job: 202, or 200 when it ends within `wait`.
     pub(crate) async fn accepted(
         &self,
@@ -85,7 +91,7 @@ impl ApiInner {
         let ended = wait.is_some() && job.status.is_terminal();
         let location = HeaderValue::from_str(&job_path(job.spec.id)).expect("an id is visible ASCII");
         let status = if ended { StatusCode::OK } else { StatusCode::ACCEPTED };
-        let mut response = (status, [(header::LOCATION, location)], Json(JobView::from(job))).into_response();
+        let mut response = (status, [(header::LOCATION, location)], Json(self.view(job))).into_response();
         if replayed {
             response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
         }
@@ -117,7 +123,7 @@ pub(crate) async fn get(
 ) -> Result<Json<JobView>, ApiError> {
     let id = path_id(&id, ApiError::job_not_found)?;
     let wait = wait_seconds(params.wait)?;
-    api.job_after(&tenant, id, wait).await.map(|job| Json(job.into()))
+    api.job_after(&tenant, id, wait).await.map(|job| Json(api.view(job)))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -152,7 +158,7 @@ pub(crate) async fn list(
         before: cursor::decode(params.cursor.as_deref())?,
     };
     let page = ask(api.ports.reader.list(&tenant, &filter)).await?;
-    Ok(Json(ListView::new(page.data.into_iter().map(JobView::from).collect(), page.next)))
+    Ok(Json(ListView::new(page.data.into_iter().map(|job| api.view(job)).collect(), page.next)))
 }
 
 /// Cancel a job. Idempotent: a terminal job is answered unchanged.
@@ -165,7 +171,7 @@ pub(crate) async fn cancel(
     Path(id): Path<String>,
 ) -> Result<Json<JobView>, ApiError> {
     let id = path_id(&id, ApiError::job_not_found)?;
-    api.cancel(&tenant, id).await.map(|job| Json(job.into()))
+    api.cancel(&tenant, id).await.map(|job| Json(api.view(job)))
 }
 
 impl ApiInner {

@@ -142,7 +142,7 @@ impl Session {
                 let span = tracing::info_span!(target: trace::TARGET, "submit", otel.kind = "server");
                 trace::adopt(&span, self.traceparent.as_deref());
                 let submitted = self.api.submit(caller, job).instrument(span).await;
-                submitted.map(|submitted| Some(submitted.job.into()))
+                submitted.map(|submitted| Some(self.api.view(submitted.job)))
             }
             Op::Subscribe { job_id, after } => {
                 self.subscribe(job(&job_id)?, after.unwrap_or(0)).await.map(|()| None)
@@ -152,7 +152,8 @@ impl Session {
                 Ok(None)
             }
             Op::Cancel { job_id } => {
-                self.api.cancel(&self.access.tenant, job(&job_id)?).await.map(|job| Some(job.into()))
+                let cancelled = self.api.cancel(&self.access.tenant, job(&job_id)?).await?;
+                Ok(Some(self.api.view(cancelled)))
             }
             Op::Ping {} => Ok(None),
         }

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use crate::admission::Place;
 use crate::error::ApiError;
 use crate::json;
 use crate::state::{ApiInner, ask};
@@ -107,7 +108,8 @@ impl ApiInner {
             Err(refusal) => (None, Some(refusal)),
         };
         let replays_only = refusal.is_some();
-        let accept = Accept { spec, known_conversation, on_busy, replays_only, idempotency };
+        let expected = place.as_ref().map(Place::expected).unwrap_or_default();
+        let accept = Accept { spec, known_conversation, on_busy, replays_only, idempotency, expected };
         match ask(self.ports.store.accept(accept)).await? {
             Accepted::Created(job) => {
                 metrics::counter!(telemetry::JOBS_ACCEPTED,

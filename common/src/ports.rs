@@ -32,6 +32,6 @@ pub use models::{
 };
 pub use reader::{JobFilter, JobReader, LogPage, Lookup, Page, Signal, Subscription, UsageBy, UsageRow};
 pub use store::{
-    Accept, Accepted, Appended, By, Cancelled, Claim, Claimed, Closed, DeadLetter, JobStore, Lease, Line,
-    Released, Renewed, Replayed, Run, StoreError, SweepReport, WorkerInfo, WorkerOrders, WorkerSignal,
+    Accept, Accepted, Appended, By, Cancelled, Claim, Claimed, Closed, DeadLetter, Expected, JobStore, Lease,
+    Line, Released, Renewed, Replayed, Run, StoreError, SweepReport, WorkerInfo, WorkerOrders, WorkerSignal,
 };

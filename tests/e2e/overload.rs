@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use futures::future::join_all;
+use millhand_common::model::Timestamp;
 use millhand_tests::{Launch, Provider, wait_for};
 use serde_json::{Value, json};
 
@@ -56,4 +57,56 @@ async fn a_burst_is_refused_where_it_could_not_start_and_no_longer() {
         (answer.status == 202).then_some(())
     })
     .await;
+}
+
+/// One slot of 300 ms and twenty jobs: what the later ones are told is what the store's times say afterwards.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_in_line_is_told_its_place_and_when_it_starts() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = Provider::with(&["--first-token", "300ms", "--per-token", "0ms"]).await;
+    let server = Launch::new(dir.path()).model(&model.base_url()).arg("--slots").arg("1").start().await;
+    let client = &server.client;
+    let submit = async || {
+        let answer = client.post("/v1/jobs", &json!({"input": "hello tokens=2", "agent": "chat"})).await;
+        assert_eq!(answer.status, 202, "{}", answer.text);
+        answer.json()
+    };
+    let id = |job: &Value| job["id"].as_str().unwrap().to_owned();
+    wait_for("it to be known how long answers take", || async {
+        let pair = [submit().await, submit().await];
+        join_all(pair.iter().map(|job| async { client.finished(&id(job)).await })).await;
+        pair[1]["wait"]["expected_start_at"].is_string().then_some(())
+    })
+    .await;
+
+    let mut told = Vec::new();
+    for _ in 0..20 {
+        told.push(submit().await);
+    }
+    let last = client.job(&id(&told[19])).await;
+    assert_eq!((&last["status"], &last["wait"]["reason"]), (&json!("queued"), &json!("worker")), "{last}");
+    assert!(last["wait"]["expected_start_at"].is_string(), "{last}");
+    let mut places = Vec::new();
+    for job in &told {
+        let log = client.log(&id(job), 0).await;
+        let queued: Value = serde_json::from_str(&log[0]).unwrap();
+        let ended = client.finished(&id(job)).await;
+        assert_eq!(ended["wait"], json!(null));
+        let wait_until = |at: &Value| moment(at).since(moment(&ended["created_at"])).as_secs_f64();
+        let expected = wait_until(&queued["data"]["expected_start_at"]);
+        let waited = wait_until(&ended["started_at"]);
+        places.push((queued["data"]["position"].as_u64().unwrap(), expected, waited));
+    }
+    for pair in [places[2], places[8], places[14], places[19]].windows(2) {
+        let ((place, expected, _), (later, later_expected, _)) = (pair[0], pair[1]);
+        assert!(place < later && expected < later_expected, "who comes later waits longer: {places:?}");
+    }
+    for (_, expected, waited) in &places[5..] {
+        // The machine may be slower than it was, and looks are a second apart.
+        assert!((waited / 3.0 - 1.0..=waited * 3.0 + 1.0).contains(expected), "{expected}: {places:?}");
+    }
+}
+
+fn moment(at: &Value) -> Timestamp {
+    serde_json::from_value(at.clone()).unwrap_or_else(|err| panic!("{err}: {at}"))
 }

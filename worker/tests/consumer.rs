@@ -12,7 +12,9 @@ use millhand_common::model::{
     AgentName, ConversationId, EventBody, Hint, Job, JobError, JobId, JobInput, JobSpec, Lane, Message,
     OnBusy, Output, Role, Status, StepKind, TenantId, Terminal,
 };
-use millhand_common::ports::{Accept, Accepted, Broker, Claim, JobReader, JobStore, Lookup, WorkerSignal};
+use millhand_common::ports::{
+    Accept, Accepted, Broker, Claim, Expected, JobReader, JobStore, Lookup, WorkerSignal,
+};
 use millhand_worker::attempt::{Attempt, Begun, Failure};
 use millhand_worker::{Pipeline, Worker, WorkerConfig};
 use tokio_util::sync::CancellationToken;
@@ -131,6 +133,7 @@ impl House {
             on_busy: OnBusy::Enqueue,
             replays_only: false,
             idempotency: None,
+            expected: Expected::default(),
         };
         assert!(matches!(self.store.accept(accept).await.unwrap(), Accepted::Created(_)));
         let id = hint.job;

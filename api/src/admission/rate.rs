@@ -20,6 +20,8 @@ const PRIOR_SECONDS: f64 = 1.0;
 const FADES: f64 = 0.9;
 /// Below this nothing could be divided by.
 const SLOWEST: f64 = 0.001;
+/// Fewer answers say too little to promise anything by.
+const ENOUGH: u64 = 5;
 
 /// Only the time in which jobs wait says how fast they can be answered: an idle system answers what it gets.
 pub(super) struct Rate {
@@ -58,14 +60,55 @@ impl Rate {
         }
     }
 
-    /// Never zero.
+    /// By what was measured and what was expected before. Never zero.
     pub(super) fn per_second(&self) -> f64 {
-        let answered: u64 = self.measured.iter().map(|(answered, _)| answered).sum();
-        let time: Duration = self.measured.iter().map(|(_, time)| *time).sum();
-        let seconds = time.as_secs_f64();
+        let (answered, seconds) = self.sum();
         let prior = PRIOR_SECONDS * (1.0 - FADES * (seconds / WINDOW.as_secs_f64()).min(1.0));
         let rate = (answered as f64 + self.expected * prior) / (seconds + prior);
         rate.max(SLOWEST)
+    }
+
+    /// By what was measured alone, if that is enough. Never zero.
+    pub(super) fn measured(&self) -> Option<f64> {
+        let (answered, seconds) = self.sum();
+        (ENOUGH <= answered && 0.0 < seconds).then(|| answered as f64 / seconds)
+    }
+
+    fn sum(&self) -> (u64, f64) {
+        let answered = self.measured.iter().map(|(answered, _)| answered).sum();
+        let time: Duration = self.measured.iter().map(|(_, time)| *time).sum();
+        (answered, time.as_secs_f64())
+    }
+}
+
+/// How long answers take in their slots, on average over the last of them.
+#[derive(Default)]
+pub(super) struct Service {
+    answers: f64,
+    busy_seconds: f64,
+    last: Option<(u64, Duration)>,
+}
+
+impl Service {
+    /// Answers that count: a mean over so many is known to a tenth when they vary as much as they last.
+    const MEMORY: f64 = 100.0;
+
+    /// How many were ever answered, and what those took together. The first look takes all of the past.
+    pub(super) fn see(&mut self, answered: u64, busy: Duration) {
+        let (answered_before, busy_before) = self.last.replace((answered, busy)).unwrap_or_default();
+        let more = answered.saturating_sub(answered_before) as f64;
+        if more == 0.0 {
+            return;
+        }
+        let all = self.answers + more;
+        let kept = (Self::MEMORY / all).min(1.0);
+        self.busy_seconds = (self.busy_seconds + busy.saturating_sub(busy_before).as_secs_f64()) * kept;
+        self.answers = all * kept;
+    }
+
+    /// `None` while too little was answered.
+    pub(super) fn seconds(&self) -> Option<f64> {
+        (ENOUGH as f64 <= self.answers && 0.0 < self.busy_seconds).then(|| self.busy_seconds / self.answers)
     }
 }
 
@@ -98,6 +141,20 @@ mod tests {
             pass(&mut rate, true, 10);
         }
         assert!((10.0..11.0).contains(&rate.per_second()), "{}", rate.per_second());
+    }
+
+    #[test]
+    fn answers_of_long_ago_say_little_of_how_long_one_takes_now() {
+        let mut service = Service::default();
+        service.see(4, Duration::from_secs(8));
+        assert_eq!(service.seconds(), None, "too few");
+        service.see(1_000, Duration::from_secs(2_000));
+        assert_eq!(service.seconds(), Some(2.0));
+        service.see(1_000, Duration::from_secs(2_000));
+        assert_eq!(service.seconds(), Some(2.0), "while nothing is answered it stays");
+        service.see(1_300, Duration::from_secs(2_000 + 300 * 4));
+        let seconds = service.seconds().unwrap();
+        assert!((3.4..4.0).contains(&seconds), "{seconds}");
     }
 
     #[test]

@@ -58,7 +58,10 @@ async fn a_submitted_job_can_be_read_until_its_end() {
       "started_at": null,
       "status": "queued",
       "usage": null,
-      "wait": null
+      "wait": {
+        "expected_start_at": null,
+        "reason": "worker"
+      }
     }
     "#);
     let path = format!("/v1/jobs/{id}");

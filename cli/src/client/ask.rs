@@ -107,6 +107,11 @@ impl Screen {
             EventBody::OutputTextReset { .. } if self.fold.text.len() < before => {
                 shown.text = format!("\n\n[the answer goes on from here]\n\n{}", printable(&self.fold.text));
             }
+            EventBody::JobQueued { position: Some(ahead @ 1..), expected_start_at } => {
+                let until = expected_start_at.map_or(String::new(), |time| format!(" until about {time}"));
+                let jobs = if ahead == 1 { "job is" } else { "jobs are" };
+                shown.notice = Some(format!("waiting{until}: {ahead} {jobs} ahead"));
+            }
             EventBody::JobWaiting { reason, not_before } => {
                 let until = not_before.map_or(String::new(), |time| format!(" until {time}"));
                 shown.notice = Some(format!("waiting{until}: {}", waits_for(reason)));
@@ -158,6 +163,7 @@ fn waits_for(reason: WaitReason) -> &'static str {
         WaitReason::Conversation => "the question before it in the conversation",
         WaitReason::Tenant => "your other jobs",
         WaitReason::Model => "the model, which does not answer now",
+        WaitReason::Worker => "a free worker",
     }
 }
 
@@ -249,6 +255,18 @@ mod tests {
         水车转
         ");
         assert_eq!(screen.fold.text, "水车转");
+    }
+
+    #[test]
+    fn a_place_in_line_is_told_when_there_is_a_line() {
+        let notice = |position| {
+            let at = Timestamp::from_millis(1_800_000_000_000);
+            let body = EventBody::JobQueued { position, expected_start_at: Some(at) };
+            Screen::default().take(&Event::new(JobId::new(), 1, 0, at, &body)).notice
+        };
+        assert_eq!((notice(None), notice(Some(0))), (None, None));
+        insta::assert_snapshot!(notice(Some(1)).unwrap(), @"waiting until about 2027-01-15T08:00:00.000Z: 1 job is ahead");
+        insta::assert_snapshot!(notice(Some(12)).unwrap(), @"waiting until about 2027-01-15T08:00:00.000Z: 12 jobs are ahead");
     }
 
     #[test]

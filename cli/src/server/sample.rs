@@ -13,7 +13,7 @@ use millhand_common::model::{
     AgentName, CollectionName, DocumentId, Hint, IngestItem, JobId, JobInput, JobSpec, Lane, OnBusy,
     TenantId, UploadId,
 };
-use millhand_common::ports::{Accept, Accepted, Broker, Documents, JobReader, JobStore};
+use millhand_common::ports::{Accept, Accepted, Broker, Documents, Expected, JobReader, JobStore};
 
 /// Raise it when a document changes: folders that have an older one get the new one.
 const VERSION: u32 = 1;
@@ -111,6 +111,7 @@ impl Sample {
             on_busy: OnBusy::Enqueue,
             replays_only: false,
             idempotency: None,
+            expected: Expected::default(),
         };
         let job = match self.store.accept(accept).await? {
             Accepted::Created(job) | Accepted::Existing(job) => job,

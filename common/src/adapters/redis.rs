@@ -56,7 +56,8 @@
 //! Fields of a record: `version status lane conv key attempt deaths epoch created started finished
 //! expires ready_at last_seq wait wait_at cancel trimmed buried replayed`, while it is owned `owner until
 //! op challenged claimed`, `due` and `place`, which say where the indexes above have it, and of its money `held call
-//! calls input output nano counted` (`lua/prelude.lua`). Moments are milliseconds. All fields are short, so that Redis keeps the record in one small block.
+//! calls input output nano counted` (`lua/prelude.lua`). Moments are milliseconds; a `wait_at`
+//! without `wait` is when a worker is expected to be free. All fields are short, so that Redis keeps the record in one small block.
 
 mod address;
 mod answers;

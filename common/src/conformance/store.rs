@@ -16,8 +16,8 @@ use crate::model::{
     Output, Role, Share, Shares, Status, TenantId, Terminal, Timestamp, Usage, WorkerId,
 };
 use crate::ports::{
-    Accept, Accepted, Appended, Budget, By, Claim, Claimed, Closed, Conversations, DeadLetter, JobReader,
-    JobStore, Lease, Lookup, Run,
+    Accept, Accepted, Appended, Budget, By, Claim, Claimed, Closed, Conversations, DeadLetter, Expected,
+    JobReader, JobStore, Lease, Lookup, Run,
 };
 
 pub mod accept;
@@ -248,6 +248,7 @@ pub fn request(spec: JobSpec) -> Accept {
         on_busy: OnBusy::Enqueue,
         replays_only: false,
         idempotency: None,
+        expected: Expected::default(),
     }
 }
 
@@ -273,6 +274,7 @@ macro_rules! store_conformance {
     ($open:path) => {
         $crate::store_conformance! { @ $open,
             accept: an_accepted_job_is_queued_and_its_log_begins,
+            accept: what_is_expected_is_said_until_the_job_starts_and_keeps_nothing_from_starting,
             accept: the_same_key_and_body_answer_the_same_job,
             accept: one_key_used_at_once_by_many_makes_one_job,
             accept: a_key_with_another_body_is_refused,

@@ -184,4 +184,6 @@ pub enum WaitReason {
     Tenant,
     /// No model that may answer it can be asked now.
     Model,
+    /// Nothing but a free worker. No event says so: every job waits for that at first.
+    Worker,
 }

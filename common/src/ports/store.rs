@@ -140,6 +140,16 @@ pub struct Accept {
     pub replays_only: bool,
     /// The caller's key and a digest of the request it was sent with.
     pub idempotency: Option<(String, [u8; 32])>,
+    pub expected: Expected,
+}
+
+/// When a job that may start at once is expected to, by whoever accepts it: `job.queued` says it, and its record
+/// until it starts. Nothing is decided by it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expected {
+    /// Jobs that will start before it.
+    pub position: Option<u64>,
+    pub start_at: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -9,7 +9,8 @@ use millhand_common::conformance::keys;
 use millhand_common::conformance::store::{chat, completed, delta, new_tenant, request};
 use millhand_common::model::{JobId, Status, TenantId, WaitReason, WorkerId};
 use millhand_common::ports::{
-    Accepted, By, Claim, Claimed, Closed, Conversations, JobReader, JobStore, Keys, Lookup, Run,
+    Accept, Accepted, By, Claim, Claimed, Closed, Conversations, Expected, JobReader, JobStore, Keys, Lookup,
+    Run,
 };
 
 use crate::{Opened, open_at, open_with};
@@ -105,6 +106,23 @@ async fn a_released_job_keeps_its_time_over_a_restart() {
     clock.advance(Duration::from_secs(21));
     let run = store.claim_due(Default::default(), Claim::new(WorkerId::new())).await.unwrap().unwrap();
     assert_eq!(run.job.spec.id, id);
+}
+
+#[tokio::test]
+async fn an_expected_start_keeps_no_job_from_starting_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::manual();
+    let tenant = new_tenant();
+    let Opened { store, .. } = open_at(dir.path(), clock.clone());
+    let expected = Expected { position: Some(7), start_at: Some(clock.now() + Duration::from_secs(60)) };
+    let spec = chat(&tenant, "q");
+    let id = spec.id;
+    store.accept(Accept { expected, ..request(spec) }).await.unwrap();
+    drop(store);
+    let Opened { store, .. } = open_at(dir.path(), clock);
+    let run = store.claim_due(Default::default(), Claim::new(WorkerId::new())).await.unwrap().unwrap();
+    let arrived = store.depth(Duration::ZERO).await.unwrap()[0].totals.arrived;
+    assert_eq!((run.job.spec.id, arrived), (id, 1), "it came once");
 }
 
 #[tokio::test]

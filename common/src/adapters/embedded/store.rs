@@ -389,7 +389,7 @@ mod tests {
     use super::*;
     use crate::follow::Follower;
     use crate::model::{AgentName, JobInput, JobSpec, Message, OnBusy, Output, Role, Status};
-    use crate::ports::{Conversations, JobReader, Lookup};
+    use crate::ports::{Conversations, Expected, JobReader, Lookup};
 
     fn question(text: &str) -> Accept {
         let message = Message { role: Role::User, content: text.to_owned() };
@@ -415,6 +415,7 @@ mod tests {
             on_busy: OnBusy::Enqueue,
             replays_only: false,
             idempotency: None,
+            expected: Expected::default(),
         }
     }
 

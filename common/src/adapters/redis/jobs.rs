@@ -13,9 +13,9 @@ use crate::model::{
     WorkerId,
 };
 use crate::ports::{
-    Accept, Accepted, Appended, By, Cancelled, Claim, Claimed, Closed, DeadLetter, JobStore, LaneDepth,
-    Lease, Line, Released, Renewed, Replayed, Run, StoreError, SweepReport, TenantLoad, WorkerInfo,
-    WorkerOrders, WorkerSignal,
+    Accept, Accepted, Appended, By, Cancelled, Claim, Claimed, Closed, DeadLetter, Expected, JobStore,
+    LaneDepth, Lease, Line, Released, Renewed, Replayed, Run, StoreError, SweepReport, TenantLoad,
+    WorkerInfo, WorkerOrders, WorkerSignal,
 };
 use crate::telemetry;
 
@@ -25,10 +25,10 @@ use super::reply::{self, at, damaged, list, name, number, text};
 use super::scripts::{self, Script};
 use super::store::{CloseBy, RedisStore, count_ended, outcome, shard_of};
 
-/// Data of `job.queued` for a job that may start now, and for one that starts at `not_before`.
-pub(super) fn queued(not_before: Option<Timestamp>) -> (String, String) {
-    let data = |at| EventBody::JobQueued { position: None, expected_start_at: at }.parts().1.get().to_owned();
-    (data(None), data(not_before))
+/// Data of `job.queued`.
+pub(super) fn queued(expected: Expected) -> String {
+    let Expected { position, start_at: expected_start_at } = expected;
+    EventBody::JobQueued { position, expected_start_at }.parts().1.get().to_owned()
 }
 
 fn flat(events: &[EventBody]) -> Vec<String> {
@@ -122,7 +122,6 @@ impl JobStore for RedisStore {
             (false, false) => "",
         };
         let spec = &accept.spec;
-        let (now, later) = queued(spec.not_before);
         let (key, digest) = accept.idempotency.map_or_else(Default::default, |(key, digest)| {
             (key, digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
         });
@@ -143,12 +142,13 @@ impl JobStore for RedisStore {
             moment(spec.not_before),
             spec.deadline.as_millis().to_string(),
             serde_json::to_string(spec).expect("a spec is plain data with string keys"),
-            now,
-            later,
+            queued(accept.expected),
+            queued(Expected { position: None, start_at: spec.not_before }),
             self.crowd
                 .before(&spec.tenant, spec.lane, &self.options.shares)
                 .map_or(String::new(), |most| most.to_string()),
             refused.to_owned(),
+            moment(accept.expected.start_at),
         ];
         let answer = self.run(&scripts::ACCEPT, shard, args).await?;
         crate::crash::point("accept.committed");

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use crate::model::{JobId, TenantId, Timestamp};
-use crate::ports::{DeadLetter, JobReader, Lookup, Replayed, StoreError};
+use crate::ports::{DeadLetter, Expected, JobReader, Lookup, Replayed, StoreError};
 
 use super::jobs::{conversation, queued, removed};
 use super::reply::{self, Fields, at, damaged, list, name, number, text};
@@ -65,7 +65,7 @@ impl RedisStore {
             conversation(spec.conversation_id),
             spec.deadline.as_millis().to_string(),
             serde_json::to_string(&spec).expect("a spec is plain data with string keys"),
-            queued(None).0,
+            queued(Expected::default()),
             spec.id.uuid().simple().to_string(),
         ];
         let answer = self.run(&scripts::REPLAY, shard, args).await?.value;

@@ -107,15 +107,23 @@ pub(super) fn job(value: &Value) -> Result<Job, StoreError> {
         finished_at: fields.moment("finished"),
         expires_at: Timestamp::from_millis(fields.needed("expires")?),
         last_seq: fields.needed("last_seq")?,
-        wait: fields
-            .text("wait")
-            .and_then(wait_reason)
-            .map(|reason| Wait { reason, expected_start_at: fields.moment("wait_at") }),
+        wait: wait(&fields),
         output: outcome.output,
         usage: spent.or(outcome.usage),
         error: outcome.error,
         cancel_requested: fields.text("cancel").is_some(),
     })
+}
+
+/// A moment without a reason is when a worker is expected to be free: scripts of earlier versions take a reason
+/// for something that keeps a job from starting.
+fn wait(fields: &Fields<'_>) -> Option<Wait> {
+    let at = fields.moment("wait_at");
+    let reason = match fields.text("wait") {
+        Some(word) => wait_reason(word)?,
+        None => at.map(|_| WaitReason::Worker)?,
+    };
+    Some(Wait { reason, expected_start_at: at })
 }
 
 /// One word for a reason to wait, as on the wire.
@@ -128,12 +136,13 @@ pub(super) fn wait_word(reason: WaitReason) -> &'static str {
         WaitReason::Conversation => "conversation",
         WaitReason::Tenant => "tenant",
         WaitReason::Model => "model",
+        WaitReason::Worker => "worker",
     }
 }
 
 fn wait_reason(word: &str) -> Option<WaitReason> {
-    use WaitReason::{Conversation, Drain, Model, Quota, Retry, Scheduled, Tenant};
-    [Scheduled, Quota, Retry, Drain, Conversation, Tenant, Model]
+    use WaitReason::{Conversation, Drain, Model, Quota, Retry, Scheduled, Tenant, Worker};
+    [Scheduled, Quota, Retry, Drain, Conversation, Tenant, Model, Worker]
         .into_iter()
         .find(|reason| wait_word(*reason) == word)
 }

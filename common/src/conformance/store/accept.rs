@@ -1,9 +1,10 @@
 //! Accepting: one record, one place in the conversation, one answer per key.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
-use crate::model::{ConversationId, JobId, OnBusy, Status, WorkerId};
-use crate::ports::{Accept, Accepted, Appended, Lookup, Renewed};
+use crate::model::{ConversationId, EventBody, JobId, OnBusy, Status, WaitReason, WorkerId};
+use crate::ports::{Accept, Accepted, Appended, Expected, Lookup, Renewed};
 
 use super::{Subject, chat, completed, new_tenant, request};
 
@@ -15,6 +16,46 @@ pub async fn an_accepted_job_is_queued_and_its_log_begins(subject: &Subject) {
     assert_eq!(job.expires_at, job.created_at + spec.deadline);
     assert_eq!(subject.job(&job).await, job);
     assert_eq!(subject.kinds(&job).await, ["job.queued"]);
+}
+
+/// A job that may not start yet is not told when a worker would be free.
+pub async fn what_is_expected_is_said_until_the_job_starts_and_keeps_nothing_from_starting(
+    subject: &Subject,
+) {
+    let tenant = new_tenant();
+    let at = subject.now().await + Duration::from_secs(600);
+    let expecting = |spec| {
+        let expected = Expected { position: Some(3), start_at: Some(at) };
+        Accept { expected, ..request(spec) }
+    };
+    let arrived = async || subject.jobs.depth(Duration::ZERO).await.expect("depth")[0].totals.arrived;
+    let before = arrived().await;
+    let first = chat(&tenant, "q");
+    let mut behind = chat(&tenant, "after that");
+    behind.conversation_id = first.conversation_id;
+    let mut later = chat(&tenant, "not before");
+    later.not_before = Some(at + Duration::from_secs(60));
+    let mut jobs = Vec::new();
+    for spec in [first, behind, later] {
+        let accepted = subject.jobs.accept(expecting(spec)).await.expect("accept");
+        let Accepted::Created(job) = accepted else { panic!("{accepted:?}") };
+        assert_eq!(subject.job(&job).await.wait, job.wait);
+        let queued = subject.log(&job).await[0].body();
+        jobs.push((*job, queued));
+    }
+    let said = |place: usize| {
+        let (job, queued) = &jobs[place];
+        let Some(EventBody::JobQueued { position, expected_start_at }) = queued else { panic!("{queued:?}") };
+        (*position, *expected_start_at, job.wait.as_ref().map(|wait| (wait.reason, wait.expected_start_at)))
+    };
+    assert_eq!(said(0), (Some(3), Some(at), Some((WaitReason::Worker, Some(at)))));
+    assert_eq!(said(1), (None, None, Some((WaitReason::Conversation, None))));
+    let starts = jobs[2].0.spec.not_before;
+    assert_eq!(said(2), (None, starts, Some((WaitReason::Scheduled, starts))));
+    let run = subject.claim(&jobs[0].0, WorkerId::new()).await;
+    assert_eq!((run.job.wait.as_ref(), arrived().await - before), (None, 1));
+    subject.finish(&run, completed("a")).await;
+    assert_eq!(subject.job(&jobs[1].0).await.wait, None, "it waits for a worker, and nobody said when");
 }
 
 pub async fn the_same_key_and_body_answer_the_same_job(subject: &Subject) {

@@ -16,7 +16,7 @@ use crate::ports::{
 };
 
 use super::model::{self, Model, NewJob, Taken};
-use super::{Subject, chat, completed, delta};
+use super::{Subject, chat, completed, delta, request};
 
 /// A store of its own, whose clock stands still but for [`Subject::wait`].
 pub struct Driven {
@@ -311,7 +311,7 @@ impl Both {
             deadline: spec.deadline,
         });
         let idempotency = key.map(|(key, body)| (format!("key-{key}"), [body; 32]));
-        let request = Accept { spec, known_conversation: false, on_busy, replays_only: false, idempotency };
+        let request = Accept { on_busy, idempotency, ..request(spec) };
         let id = |job: usize| self.model.jobs[job].id;
         match (self.store().accept(request).await.expect("the store answers"), expected) {
             (Accepted::Created(job), Taken::Created(at)) | (Accepted::Existing(job), Taken::Existing(at)) => {

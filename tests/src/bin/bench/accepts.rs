@@ -8,7 +8,7 @@ use millhand_common::adapters::embedded::{EmbeddedStore, Folder, StoreOptions};
 use millhand_common::model::{
     AgentName, ConversationId, JobId, JobInput, JobSpec, Lane, Message, OnBusy, Role, TenantId,
 };
-use millhand_common::ports::{Accept, Accepted, JobStore};
+use millhand_common::ports::{Accept, Accepted, Expected, JobStore};
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -44,6 +44,7 @@ pub(crate) fn accept() -> Accept {
         on_busy: OnBusy::Enqueue,
         replays_only: false,
         idempotency: None,
+        expected: Expected::default(),
     }
 }
 

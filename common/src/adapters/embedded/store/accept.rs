@@ -7,7 +7,7 @@ use crate::model::{
     ConversationId, Event, EventBody, Job, JobId, JobSpec, OnBusy, Status, Terminal, Timestamp, Wait,
     WaitReason,
 };
-use crate::ports::{Accept, Accepted, StoreError};
+use crate::ports::{Accept, Accepted, Expected, StoreError};
 
 use super::super::engine::{Fault, Tx};
 use super::State;
@@ -58,7 +58,7 @@ pub(super) fn accept(tx: &mut Tx<'_>, accept: &Accept) -> Result<Accepted, Fault
         }
     }
     let idempotency = accept.idempotency.as_ref().map(|(key, digest)| (key.as_str(), digest.as_slice()));
-    let job = insert(tx, spec, idempotency)?;
+    let job = insert(tx, spec, idempotency, accept.expected)?;
     crash::point("accept.before_commit");
     Ok(Accepted::Created(Box::new(job)))
 }
@@ -68,6 +68,7 @@ pub(super) fn insert(
     tx: &mut Tx<'_>,
     spec: &JobSpec,
     idempotency: Option<(&str, &[u8])>,
+    expected: Expected,
 ) -> Result<Job, Fault> {
     let now = tx.now;
     let version = tx.state.next_version(now);
@@ -76,10 +77,14 @@ pub(super) fn insert(
     let mut live = State::new_job(version, spec, now, expires_at);
     live.last_seq = 1;
     tx.state.insert(spec.id, live);
-    let wait = waits_for(tx, spec.id, starts);
-    if wait.is_none() {
+    let must_wait = waits_for(tx, spec.id, starts);
+    let may_start = must_wait.is_none();
+    if may_start {
         arrives(tx, spec.id)?;
     }
+    let expected = if may_start { expected } else { Expected { position: None, start_at: starts } };
+    let for_a_worker = |at| Wait { reason: WaitReason::Worker, expected_start_at: Some(at) };
+    let wait = must_wait.or(expected.start_at.map(for_a_worker));
     let text = serde_json::to_string(spec).expect("a spec is plain data with string keys");
     let (key, digest) = idempotency.unzip();
     tx.db
@@ -103,14 +108,15 @@ pub(super) fn insert(
             text,
             crc32fast::hash(text.as_bytes()),
         ])?;
-    let body = EventBody::JobQueued { position: None, expected_start_at: starts };
+    let Expected { position, start_at: expected_start_at } = expected;
+    let body = EventBody::JobQueued { position, expected_start_at };
     let event = Event::new(spec.id, 1, 0, now, &body);
     record::write_event(tx.db, version, &event)?;
     tx.after.first_event(spec.tenant.clone(), event);
     match starts {
         Some(at) => tx.state.make_due(spec.id, at),
         // A job that waits for its conversation becomes due when its turn comes.
-        None if wait.is_some() => {}
+        None if !may_start => {}
         None => {
             let at = tx.state.due_after_accept(spec.lane, &spec.tenant, now);
             tx.state.make_due(spec.id, at);

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
 use crate::model::{JobId, Timestamp};
-use crate::ports::{DeadLetter, Replayed};
+use crate::ports::{DeadLetter, Expected, Replayed};
 
 use super::super::engine::{Fault, Tx};
 use super::accept::{insert, version_of};
@@ -55,7 +55,7 @@ pub(super) fn replay(tx: &mut Tx<'_>, id: JobId) -> Result<Replayed, Fault> {
     spec.replay_of = Some(spec.id);
     spec.id = JobId::new();
     spec.not_before = None;
-    let job = insert(tx, &spec, None)?;
+    let job = insert(tx, &spec, None, Expected::default())?;
     tx.db
         .prepare_cached("UPDATE dead_letters SET replayed_as = ?2 WHERE job = ?1")?
         .execute(params![version, spec.id.uuid()])?;

@@ -114,6 +114,8 @@ impl State {
             // A job given back for a later time keeps that time: `Retry-After` is a floor.
             let wait: Option<Wait> =
                 row.get::<_, Option<String>>(14)?.and_then(|text| serde_json::from_str(&text).ok());
+            // When a worker was expected to be free keeps nothing from starting.
+            let wait = wait.filter(|wait| wait.reason != WaitReason::Worker);
             let arrived = row.get::<_, u32>(6)? > 0 || wait.is_none();
             let starts = wait.as_ref().and_then(|wait| wait.expected_start_at).or(not_before);
             let live = Live {

@@ -1,8 +1,9 @@
 -- r, lane, conversation, known, on_busy, key, digest, not_before, deadline, spec, queued, scheduled,
 -- crowd ('' or a number: below so many jobs in line, this one among them, the tenant is below its share),
--- refused (full: there is no room for new work; replays: only what was accepted before is answered)
+-- refused (full: there is no room for new work; replays: only what was accepted before is answered),
+-- expected ('' or when it is expected to start)
 local _, r, lane, conv, known, on_busy, key, digest, not_before, deadline, spec, queued, scheduled, crowd,
-  refused = unpack(ARGV)
+  refused, expected = unpack(ARGV)
 local tenant = tenant_of(r)
 if key ~= '' then
   local used = redis.call('HGET', P .. ':keys:' .. tenant, key)
@@ -33,6 +34,6 @@ if key ~= '' then redis.call('HSET', P .. ':keys:' .. tenant, key, uuid_of(r) ..
 insert({
   r = r, lane = lane, conv = conv ~= '' and conv, key = key ~= '' and key, not_before = tonumber(not_before),
   deadline = tonumber(deadline), spec = spec, queued = queued, scheduled = scheduled,
-  at_once = crowd ~= '' and in_line < tonumber(crowd),
+  at_once = crowd ~= '' and in_line < tonumber(crowd), expected = tonumber(expected),
 })
 return {'created', record(r), ended}

@@ -1,6 +1,6 @@
 -- Writes a new job, its first event and its place in the conversation, and makes it due in case its hint
 -- is never confirmed, or at once. `new`: at_once, r, lane, conv, key, not_before, deadline, spec, queued, scheduled (the data of
--- `job.queued` for a job that may start now, and for one that may not).
+-- `job.queued` for a job that may start now, and for one that may start then), expected (to start, if it may start now).
 local function insert(new)
   local version = next_version()
   local starts = new.not_before and new.not_before > now and new.not_before
@@ -20,12 +20,14 @@ local function insert(new)
     redis.call('ZADD', P .. ':open:' .. job.c, version, job.r)
     redis.call('ZADD', P .. ':turns:' .. job.c, version, uuid)
   end
-  emit(job, {'job.queued', starts and new.scheduled or new.queued})
+  local data = new.queued
+  if starts then data = new.scheduled elseif not is_head(job) then data = '{}' end
+  emit(job, {'job.queued', data})
   if not is_head(job) then
     put(job, {wait = 'conversation', wait_at = starts})
     place(job, 'blocked', version)
   else
-    if starts then put(job, {wait = 'scheduled', wait_at = starts}) end
+    if starts then put(job, {wait = 'scheduled', wait_at = starts}) else put(job, {wait_at = new.expected}) end
     place(job, 'idle', job.ready_at)
     if not starts then tally(job, 'arrived', 1) end
   end
