@@ -5,6 +5,7 @@
 //! waits for its own line and its share of the workers, never for all of another tenant's backlog
 //! ([`Shares`]); so neither is it refused for that.
 
+mod pace;
 mod rate;
 mod seen;
 
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::AdmissionConfig;
 use crate::error::ApiError;
 
+use pace::Pace;
 use seen::{Refusal, Seen};
 
 /// Between two looks at what waits.
@@ -39,13 +41,14 @@ pub(crate) struct Admission {
     store: Arc<dyn JobStore>,
     config: AdmissionConfig,
     shares: Shares,
+    pace: Mutex<Pace>,
     seen: Mutex<Seen>,
 }
 
 impl Admission {
     pub(crate) fn new(store: Arc<dyn JobStore>, config: AdmissionConfig, shares: Shares) -> Arc<Self> {
         let seen = Mutex::new(Seen::new(&config));
-        Arc::new(Self { store, config, shares, seen })
+        Arc::new(Self { store, config, shares, pace: Mutex::default(), seen })
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -82,6 +85,22 @@ impl Admission {
         if let (Ok(lanes), Ok(workers)) = (lanes, workers) {
             self.seen().see_progress(&lanes, &workers, Instant::now());
         }
+    }
+
+    /// Counts a submit of this tenant, whatever becomes of it, unless there were too many within the last minute.
+    /// Asked before anything else is done for it.
+    pub(crate) fn pace(&self, tenant: &TenantId) -> Result<(), ApiError> {
+        let Some(per_minute) = self.shares.of(tenant).submits_per_minute else { return Ok(()) };
+        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = pace.take(tenant, per_minute, Instant::now());
+        drop(pace);
+        taken.map_err(|until| {
+            metrics::counter!(telemetry::JOBS_REFUSED, "reason" => "rate_limited").increment(1);
+            let detail =
+                format!("This tenant may submit {per_minute} times a minute, and has: wait a moment.");
+            let error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail);
+            ApiError { retry_after: Some(retry_after(until)), ..error }
+        })
     }
 
     /// Whether a job was refused because of the load within the last seconds.

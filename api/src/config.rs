@@ -45,6 +45,9 @@ pub struct AdmissionConfig {
     pub max_wait_batch: Option<Duration>,
     /// Jobs that all workers together are expected to end in a second, until it is measured.
     pub expected_jobs_per_second: u32,
+    /// Jobs and uploads that each tenant may submit to this ingress in a minute, in the long run and at once (429
+    /// beyond); other ingresses count by themselves. Absent, there is no limit.
+    pub submits_per_minute: Option<u32>,
 }
 
 impl AdmissionConfig {
@@ -69,7 +72,12 @@ impl AdmissionConfig {
 impl Default for AdmissionConfig {
     fn default() -> Self {
         // Many: a queue that turns out to be too long is cut as soon as it is measured.
-        Self { max_wait_interactive: None, max_wait_batch: None, expected_jobs_per_second: 200 }
+        Self {
+            max_wait_interactive: None,
+            max_wait_batch: None,
+            expected_jobs_per_second: 200,
+            submits_per_minute: None,
+        }
     }
 }
 
@@ -91,9 +99,11 @@ impl Default for AdminConfig {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ApiLimits {
-    /// Connections served at a time; beyond it each is answered 503 and closed. Keep it below the
-    /// open files the process may have.
+    /// Connections served at a time; beyond it each is answered 503 and closed. The last fifth of them is for
+    /// everything but submits, which are answered so there. Keep it below the open files the process may have.
     pub connections: usize,
+    /// Submits that are decided and stored at a time; beyond it 503. So the store has time for readers.
+    pub submits: usize,
     /// Event streams (SSE, WebSocket, subscriptions) open at a time; beyond it 503.
     pub streams: usize,
     /// Subscriptions of one `/v1/ws` socket.
@@ -134,7 +144,8 @@ pub struct ApiLimits {
 impl Default for ApiLimits {
     fn default() -> Self {
         Self {
-            connections: 12_000,
+            connections: 15_000,
+            submits: 1024,
             streams: 10_000,
             subscriptions_per_socket: 256,
             socket_messages_per_second: 50,

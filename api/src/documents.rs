@@ -41,7 +41,8 @@ fn document_not_found() -> ApiError {
     request_body(content((NewDocument = "application/json"), (Vec<u8> = "multipart/form-data"))),
     responses((status = 202, description = "Accepted", body = JobView), (status = 200, description = "Ended within `Prefer: wait`", body = JobView),
         (status = 400, body = Problem), (status = 408, body = Problem), (status = 413, description = "Larger than 64 MiB", body = Problem),
-        (status = 415, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)))]
+        (status = 415, body = Problem), (status = 422, body = Problem),
+        (status = 429, description = "`rate_limited`, `too_many_queued`; see Retry-After", body = Problem), (status = 503, body = Problem)))]
 pub(crate) async fn add(
     State(api): State<Api>,
     Tenant(tenant): Tenant,
@@ -50,6 +51,7 @@ pub(crate) async fn add(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
+    api.admission.pace(&tenant)?;
     api.documents()?;
     let collection = crate::collections::collection_name(&collection)?;
     let caller = crate::jobs::caller(tenant, &headers)?;

@@ -40,7 +40,7 @@ pub(crate) fn kind_label(kind: JobKind) -> &'static str {
         (status = 400, description = "Not JSON, or a bad header", body = Problem), (status = 404, description = "Unknown conversation, agent or collection", body = Problem),
         (status = 408, description = "The body did not arrive in time", body = Problem), (status = 409, description = "`conversation_busy`", body = Problem),
         (status = 413, description = "Larger than 256 KiB", body = Problem), (status = 415, description = "Not sent as JSON", body = Problem),
-        (status = 422, description = "Not what is offered", body = Problem), (status = 429, description = "`too_many_queued`, `budget_exhausted`; see Retry-After", body = Problem), (status = 503, description = "`overloaded`, or trouble of ours; see Retry-After", body = Problem)))]
+        (status = 422, description = "Not what is offered", body = Problem), (status = 429, description = "`rate_limited`, `too_many_queued`, `budget_exhausted`; see Retry-After", body = Problem), (status = 503, description = "`overloaded`, `too_many_submits`, or trouble of ours; see Retry-After", body = Problem)))]
 pub(crate) async fn submit(
     State(api): State<Api>,
     Tenant(tenant): Tenant,
@@ -48,6 +48,7 @@ pub(crate) async fn submit(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
+    api.admission.pace(&tenant)?;
     let limits = &api.ports.config.limits;
     json::check_json(&headers)?;
     json::check_headers(&headers, limits.body_bytes)?;

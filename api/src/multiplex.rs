@@ -134,6 +134,7 @@ impl Session {
         }
         match op {
             Op::Submit { job, idempotency_key } => {
+                self.api.admission.pace(&self.access.tenant)?;
                 let caller = Caller {
                     tenant: self.access.tenant.clone(),
                     idempotency_key: idempotency_key.as_deref().map(checked_key).transpose()?,

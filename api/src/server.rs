@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, Request, header};
+use http::{HeaderValue, Method, Request, Uri, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -35,6 +35,10 @@ const BUFFER_BYTES: usize = 80 * 1024;
 const HTTP2_HEADER_BYTES: u32 = 64 * 1024;
 const HTTP2_STREAMS: u32 = 100;
 const HTTP2_PING_EVERY: Duration = Duration::from_secs(20);
+/// One in so many places is kept for everything but submits: status, streams that resume, cancels, health.
+///
+/// Source: Stripe keeps 20 % of its servers for what is most important.
+const RESERVED: usize = 5;
 /// Connections beyond the cap that are told so at a time; the rest waits to be accepted.
 const TURNED_AWAY: usize = 64;
 /// How long a connection that was made just before the end may take to send its request.
@@ -54,8 +58,12 @@ impl Server {
     pub(crate) async fn run(self, listener: TcpListener, shutdown: CancellationToken) -> io::Result<()> {
         let server = Arc::new(self);
         let mut connections = JoinSet::new();
-        let places = Arc::new(Semaphore::new(server.limits.connections));
-        let overflow = Arc::new(Semaphore::new(TURNED_AWAY));
+        let reserved = server.limits.connections / RESERVED;
+        let places = Places {
+            all: Arc::new(Semaphore::new(server.limits.connections - reserved)),
+            reserved: Arc::new(Semaphore::new(reserved)),
+            overflow: Arc::new(Semaphore::new(TURNED_AWAY)),
+        };
         let last_accept = async {
             shutdown.cancelled().await;
             server.drain.begin();
@@ -68,15 +76,13 @@ impl Server {
                 biased;
                 () = &mut last_accept => break,
                 Some(ended) = connections.join_next(), if !connections.is_empty() => log_if_panicked(ended),
-                (stream, place) = accept(&listener, &places, &overflow) => {
+                (stream, place) = accept(&listener, &places) => {
                     connections.spawn(server.clone().connection(stream, place));
                 }
             }
         }
         // Clients whose connection the kernel has made already were promised an answer.
-        while let Some((stream, place)) =
-            futures::FutureExt::now_or_never(accept(&listener, &places, &overflow))
-        {
+        while let Some((stream, place)) = futures::FutureExt::now_or_never(accept(&listener, &places)) {
             connections.spawn(server.clone().connection(stream, place));
         }
         drop(listener);
@@ -99,14 +105,19 @@ impl Server {
             tracing::debug!(%error, "connection was gone before it began");
             return;
         }
-        let spoken = CancellationToken::new();
+        let (spoken, turned_away) = (CancellationToken::new(), CancellationToken::new());
         let full = matches!(place, Place::Overflow(_));
         let router = self.router.clone();
         let service = service_fn(|request: Request<Incoming>| {
             spoken.cancel();
             let router = router.clone();
+            let refused =
+                full || matches!(place, Place::Reserved(_)) && is_submit(request.method(), request.uri());
+            if refused {
+                turned_away.cancel();
+            }
             async move {
-                if full {
+                if refused {
                     return Ok(turn_away());
                 }
                 router.oneshot(request.map(Body::new)).await
@@ -134,6 +145,11 @@ impl Server {
         // Cancel-safe: a connection is polled further, not dropped.
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
+            // Its place is for others: what is under way is answered, then it is closed.
+            () = turned_away.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
             () = self.stopping.cancelled() => {
                 tokio::select! {
                     ended = connection.as_mut() => ended,
@@ -153,22 +169,42 @@ impl Server {
 /// What a connection occupies; held for its whole life.
 enum Place {
     Served(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit),
+    /// Everything but submits is served.
+    Reserved(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit),
+    /// Nothing is served.
     Overflow(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit),
 }
 
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-    overflow: &Arc<Semaphore>,
-) -> (TcpStream, Place) {
+/// What connections may occupy.
+struct Places {
+    all: Arc<Semaphore>,
+    reserved: Arc<Semaphore>,
+    overflow: Arc<Semaphore>,
+}
+
+impl Places {
+    async fn take(&self) -> Place {
+        if let Ok(permit) = self.all.clone().try_acquire_owned() {
+            return Place::Served(permit);
+        }
+        if let Ok(permit) = self.reserved.clone().try_acquire_owned() {
+            return Place::Reserved(permit);
+        }
+        let permit = self.overflow.clone().acquire_owned().await;
+        Place::Overflow(permit.expect("the semaphore is never closed"))
+    }
+}
+
+/// Whether a request brings a job: a question or documents.
+fn is_submit(method: &Method, uri: &Uri) -> bool {
+    let mut parts = uri.path().trim_start_matches('/').split('/');
+    let parts: [_; 4] = std::array::from_fn(|_| parts.next().unwrap_or_default());
+    *method == Method::POST && matches!(parts, ["v1", "jobs", "", ""] | ["v1", "collections", _, "documents"])
+}
+
+async fn accept(listener: &TcpListener, places: &Places) -> (TcpStream, Place) {
     loop {
-        let place = match places.clone().try_acquire_owned() {
-            Ok(permit) => Place::Served(permit),
-            Err(_) => {
-                let permit = overflow.clone().acquire_owned().await;
-                Place::Overflow(permit.expect("the semaphore is never closed"))
-            }
-        };
+        let place = places.take().await;
         match listener.accept().await {
             Ok((stream, _)) => return (stream, place),
             // Out of files, or a client that gave up: others may end meanwhile.
@@ -203,5 +239,24 @@ fn log_if_panicked(ended: Result<(), tokio::task::JoinError>) {
         && error.is_panic()
     {
         tracing::error!(%error, "a connection panicked");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_brings_a_job_is_told_from_all_else() {
+        let submits = |method: Method, path: &'static str| is_submit(&method, &Uri::from_static(path));
+        for path in ["/v1/jobs", "/v1/jobs?x=1", "/v1/collections/a/documents"] {
+            assert!(submits(Method::POST, path), "{path}");
+        }
+        for path in
+            ["/v1/jobs/job_1/cancel", "/v1/jobs/job_1/ticket", "/v1/collections", "/v1/collections/a/search"]
+        {
+            assert!(!submits(Method::POST, path), "{path}");
+        }
+        assert!(!submits(Method::GET, "/v1/jobs"));
     }
 }

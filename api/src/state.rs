@@ -10,7 +10,7 @@ use millhand_common::model::{Agent, Shares};
 use millhand_common::ports::{
     Broker, Conversations, Documents, Embedder, Index, JobReader, JobStore, Keys, RateLimiter,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -111,6 +111,8 @@ pub(crate) struct ApiInner {
     /// Sockets that left their connection.
     pub(crate) sockets: TaskTracker,
     pub(crate) uploads: Arc<Semaphore>,
+    /// Held while a submit is decided and stored.
+    submits: Semaphore,
     streams: Arc<Semaphore>,
 }
 
@@ -126,6 +128,7 @@ impl ApiInner {
         Arc::new(Self {
             streams: Arc::new(Semaphore::new(limits.streams)),
             uploads: Arc::new(Semaphore::new(limits.uploads)),
+            submits: Semaphore::new(limits.submits),
             sockets: TaskTracker::new(),
             stopping,
             hints,
@@ -145,6 +148,20 @@ impl ApiInner {
 
     pub(crate) fn index(&self) -> Result<&Arc<dyn Index>, ApiError> {
         self.ports.index.as_ref().ok_or_else(ApiError::index_not_configured)
+    }
+
+    /// A place among the submits that are decided and stored, or 503: they never wait in a line that readers
+    /// stand in too.
+    pub(crate) fn submit_slot(&self) -> Result<SemaphorePermit<'_>, ApiError> {
+        self.submits.try_acquire().map_err(|_| {
+            metrics::counter!(millhand_common::telemetry::JOBS_REFUSED, "reason" => "too_many_submits")
+                .increment(1);
+            ApiError::unavailable(
+                "too_many_submits",
+                "This process takes in all the jobs it can at a time.",
+                1,
+            )
+        })
     }
 
     /// A place among the open streams, or 503.

@@ -101,6 +101,7 @@ impl ApiInner {
         on_busy: OnBusy,
         digest: [u8; 32],
     ) -> Result<Submitted, ApiError> {
+        let _slot = self.submit_slot()?;
         let (kind, lane) = (spec.kind(), spec.lane);
         let idempotency = caller.idempotency_key.map(|key| (key, digest));
         let (place, refusal) = match self.admission.admit(&spec) {

@@ -18,7 +18,7 @@ macro_rules! signals {
 
 signals! {
     describe_counter JOBS_ACCEPTED = "millhand_api_jobs_accepted_total", Count, "Jobs accepted. Labels `kind`, `lane`.";
-    describe_counter JOBS_REFUSED = "millhand_api_jobs_refused_total", Count, "Jobs not let in: more waits than they could wait for, or their tenant's line is full. Label `reason`.";
+    describe_counter JOBS_REFUSED = "millhand_api_jobs_refused_total", Count, "Jobs not let in: more waits than they could wait for, their tenant's line is full or it submits too often, or this process has all hands full. Label `reason`.";
     describe_gauge LONGEST_WAIT = "millhand_api_longest_wait_seconds", Seconds, "The longest predicted wait with which a job of the usual deadline is let in. Label `lane`.";
     describe_gauge PREDICTED_WAIT = "millhand_api_predicted_wait_seconds", Seconds, "How long all that waits now takes to begin, as this process sees it. Label `lane`.";
     describe_counter REQUESTS = "millhand_api_requests_total", Count, "HTTP requests answered. Labels `method`, `route`, `status`.";

@@ -22,12 +22,13 @@ struct Stream {
     feed: Feed,
     stopping: CancellationToken,
     admission: Arc<Admission>,
+    begun: bool,
     ended: bool,
 }
 
 /// The stream of `feed` until its terminal event, or until `stopping`.
 pub(super) fn respond(feed: Feed, stopping: CancellationToken, admission: Arc<Admission>) -> Response {
-    let stream = Stream { feed, stopping, admission, ended: false };
+    let stream = Stream { feed, stopping, admission, begun: false, ended: false };
     let chunks = stream::unfold(stream, |mut stream| async move {
         let chunk = stream.chunk().await?;
         Some((Ok::<_, std::convert::Infallible>(chunk), stream))
@@ -46,13 +47,17 @@ impl Stream {
         if self.ended {
             return None;
         }
+        if !std::mem::replace(&mut self.begun, true) {
+            // At once: a process that dies says no goodbye.
+            return Some(come_back(self.admission.is_overloaded()).into());
+        }
         // Cancel-safe: `Feed::next` keeps an event that it does not hand out.
         let next = tokio::select! {
             biased;
             next = self.feed.next() => next,
             () = self.stopping.cancelled() => {
                 self.ended = true;
-                return Some(goodbye(self.admission.is_overloaded()));
+                return Some(come_back(self.admission.is_overloaded()).into());
             }
             () = tokio::time::sleep(HEARTBEAT) => return Some(Bytes::from_static(b": heartbeat\n\n")),
         };
@@ -66,11 +71,12 @@ impl Stream {
     }
 }
 
-/// Asks for a reconnect in 1-5 s, not all readers at once; in twice that while new jobs are refused.
-fn goodbye(overloaded: bool) -> Bytes {
+/// Asks for a reconnect, when it is needed, in 1-5 s, not all readers at once; in twice that while new jobs are
+/// refused.
+fn come_back(overloaded: bool) -> String {
     let (_, low) = uuid::Uuid::new_v4().as_u64_pair();
     let times = if overloaded { 2 } else { 1 };
-    format!("retry: {}\n\n", (1000 + low % 4001) * times).into()
+    format!("retry: {}\n\n", (1000 + low % 4001) * times)
 }
 
 fn write_event(text: &mut String, event: &Event) {
@@ -90,8 +96,7 @@ mod tests {
     #[test]
     fn readers_come_back_at_different_times_and_later_under_load() {
         let millis = |overloaded| {
-            let said = String::from_utf8(goodbye(overloaded).to_vec()).unwrap();
-            said.trim().strip_prefix("retry: ").unwrap().parse::<u64>().unwrap()
+            come_back(overloaded).trim().strip_prefix("retry: ").unwrap().parse::<u64>().unwrap()
         };
         let (calm, busy): (Vec<u64>, Vec<u64>) = (0..64).map(|_| (millis(false), millis(true))).unzip();
         assert!(calm.iter().all(|wait| (1000..=5000).contains(wait)));

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use millhand_common::model::{Share, Timestamp};
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
 
 use crate::support::client::Answer;
 use crate::support::{Ingress, problem, start_with, wait_for};
@@ -70,4 +71,92 @@ async fn a_tenant_whose_line_is_full_is_told_so() {
     problem(&refused, 429, "too_many_queued");
     assert!((1..=2).contains(&retry_after(&refused)));
     assert_eq!(submit(&ingress, json!({"lane": "batch"})).await.status, 202, "each lane has its line");
+}
+
+const DOCUMENTS: &str = "/v1/collections/manuals/documents";
+
+#[tokio::test]
+async fn a_tenant_that_submits_too_often_is_told_when_to_come_back() {
+    let pace = Share { submits_per_minute: Some(3), ..Share::default() };
+    let ingress = start_with(|state| state.shares.others = pace).await;
+    let job = submit(&ingress, json!({})).await;
+    assert_eq!(job.status, 202);
+    let document = json!({"name": "a.md", "text": "# A"});
+    assert_eq!(ingress.client.post(DOCUMENTS, &document).await.status, 202, "documents count too");
+    assert_eq!(ingress.client.post("/v1/jobs", &json!({"input": ""})).await.status, 422, "whatever they are");
+    let refused = submit(&ingress, json!({})).await;
+    assert_eq!(problem(&refused, 429, "rate_limited")["retryable"], true);
+    assert!((20..=30).contains(&retry_after(&refused)), "a third of a minute, and some more: {refused:?}");
+    problem(&ingress.client.post(DOCUMENTS, &document).await, 429, "rate_limited");
+    problem(&ingress.client.post_with("/v1/jobs", &[], &json!("not read")).await, 429, "rate_limited");
+
+    let path = format!("/v1/jobs/{}", job.json()["id"].as_str().unwrap());
+    for _ in 0..8 {
+        assert_eq!(ingress.client.get(&path).await.status, 200, "reads are not counted");
+        assert_eq!(ingress.client.get(&format!("{path}/events?after=1")).await.status, 200, "nor resumes");
+    }
+    assert_eq!(ingress.client.post(&format!("{path}/cancel"), &json!({})).await.status, 200, "nor cancels");
+}
+
+/// Of twenty places sixteen are taken by connections that say nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn submits_meet_the_ceiling_of_connections_before_everything_else_does() {
+    let ingress = start_with(|state| state.config.limits.connections = 20).await;
+    let job = ingress.submit("q").await;
+    let mut held = Vec::new();
+    for _ in 0..16 {
+        held.push(TcpStream::connect(ingress.client.address).await.unwrap());
+    }
+    let refused = wait_for("submits to be turned away", async || {
+        let answer = submit(&ingress, json!({})).await;
+        (answer.status == 503).then_some(answer)
+    })
+    .await;
+    assert_eq!(refused.json()["code"], "too_many_connections");
+    assert_eq!(retry_after(&refused), 2);
+    let path = format!("/v1/jobs/{job}");
+    // One after the other: each has its place given back only when its connection is closed.
+    let answers = async |method: &'static str, path: String| {
+        wait_for("one of the last places", async || {
+            let answer = ingress.client.send(method, &path, &[], b"").await;
+            (answer.status != 503).then_some(answer.status)
+        })
+        .await
+    };
+    for (method, path) in [
+        ("GET", path.clone()),
+        ("GET", format!("{path}/events?after=0")),
+        ("GET", "/healthz".to_owned()),
+        ("GET", "/readyz".to_owned()),
+        ("POST", format!("{path}/cancel")),
+    ] {
+        assert_eq!(answers(method, path.clone()).await, 200, "{method} {path}");
+    }
+    let mut stream = ingress.client.sse(&format!("{path}/events"), "Last-Event-ID: 1\r\n").await;
+    assert!(stream.block().await.unwrap().contains("job.cancelled"), "a stream resumes");
+    for path in ["/v1/jobs", DOCUMENTS] {
+        let document = json!({"name": "a.md", "text": "# A"});
+        assert_eq!(ingress.client.post(path, &document).await.json()["code"], "too_many_connections");
+    }
+    drop(held);
+    wait_for("submits to be let in again", async || {
+        (submit(&ingress, json!({})).await.status == 202).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_ingress_that_takes_in_all_it_can_still_answers_readers() {
+    let ingress = start_with(|state| state.config.limits.submits = 0).await;
+    let refused = submit(&ingress, json!({})).await;
+    assert_eq!(problem(&refused, 503, "too_many_submits")["retryable"], true);
+    assert_eq!(retry_after(&refused), 1);
+    problem(
+        &ingress.client.post(DOCUMENTS, &json!({"name": "a.md", "text": "# A"})).await,
+        503,
+        "too_many_submits",
+    );
+    for path in ["/v1/jobs", "/v1/conversations", "/healthz", "/readyz"] {
+        assert_eq!(ingress.client.get(path).await.status, 200, "{path}");
+    }
 }

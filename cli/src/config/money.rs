@@ -39,6 +39,9 @@ pub(crate) struct TenantConfig {
     pub(crate) max_running: Option<u32>,
     /// Jobs of this tenant that wait in a lane; more are refused (429). Default: `fairness.max_queued`.
     pub(crate) max_queued: Option<u32>,
+    /// Jobs and uploads that this tenant submits to each ingress; more are refused (429). Default:
+    /// `api.admission.submits_per_minute`.
+    pub(crate) submits_per_minute: Option<u32>,
 }
 
 /// What holds for every tenant that has no value of its own.
@@ -55,11 +58,13 @@ impl Config {
     /// What each tenant may have of the workers.
     pub(crate) fn shares(&self) -> Shares {
         let FairnessConfig { max_running, max_queued } = self.fairness;
-        let others = Share { max_running, max_queued, ..Share::default() };
+        let submits_per_minute = self.api.admission.submits_per_minute;
+        let others = Share { max_running, max_queued, submits_per_minute, ..Share::default() };
         let share = |config: &TenantConfig| Share {
             weight: config.weight.unwrap_or(others.weight),
             max_running: config.max_running.or(others.max_running),
             max_queued: config.max_queued.or(others.max_queued),
+            submits_per_minute: config.submits_per_minute.or(others.submits_per_minute),
         };
         let tenants = self.tenants.iter().map(|(tenant, config)| (tenant.clone(), share(config)));
         Shares { others, tenants: tenants.collect() }

@@ -242,6 +242,14 @@ fn admission(config: &Config) -> Result<(), ConfigError> {
                 .to_owned(),
         ));
     }
+    let named =
+        config.tenants.iter().map(|(tenant, of)| (format!("tenants.{tenant}"), of.submits_per_minute));
+    let mut paces = std::iter::once(("api.admission".to_owned(), of.submits_per_minute)).chain(named);
+    if let Some((section, _)) = paces.find(|(_, pace)| *pace == Some(0)) {
+        return Err(ConfigError::Rule(format!(
+            "`{section}.submits_per_minute` is 0, so nothing could ever be submitted: leave it out to have no limit"
+        )));
+    }
     let waits = [("max_wait_interactive", of.max_wait_interactive), ("max_wait_batch", of.max_wait_batch)];
     match waits.into_iter().find(|(_, wait)| wait.is_some_and(|wait| wait.is_zero())) {
         Some((key, _)) => Err(ConfigError::Rule(format!(

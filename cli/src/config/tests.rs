@@ -202,6 +202,19 @@ fn tenants_share_by_weight_and_cap_and_refusals_say_what_to_do() {
 }
 
 #[test]
+fn how_often_a_tenant_may_submit_is_its_own_or_that_of_all() {
+    let file = "[api.admission]\nsubmits_per_minute = 600\n[tenants.small]\nsubmits_per_minute = 60\n";
+    let shares = with(file, &[]).unwrap().config.shares();
+    let pace = |tenant: &str| shares.of(&tenant.parse().unwrap()).submits_per_minute;
+    assert_eq!((pace("small"), pace("another")), (Some(60), Some(600)));
+    insta::assert_snapshot!(refusal("[tenants.small]\nsubmits_per_minute = 0\n", &[]), @"`tenants.small.submits_per_minute` is 0, so nothing could ever be submitted: leave it out to have no limit");
+    assert!(
+        refusal("[api.admission]\nsubmits_per_minute = 0\n", &[])
+            .contains("`api.admission.submits_per_minute` is 0")
+    );
+}
+
+#[test]
 fn a_file_that_is_not_there_is_named() {
     let err = load(Some(&PathBuf::from("/nowhere/m.toml")), []).unwrap_err();
     insta::assert_snapshot!(err, @"cannot read the configuration file /nowhere/m.toml");

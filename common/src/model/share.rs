@@ -14,6 +14,8 @@ pub struct Share {
     pub max_running: Option<u32>,
     /// Jobs that wait at a time in each lane; more are refused.
     pub max_queued: Option<u32>,
+    /// Submits at each ingress; more are refused.
+    pub submits_per_minute: Option<u32>,
 }
 
 impl Share {
@@ -47,7 +49,7 @@ impl Share {
 
 impl Default for Share {
     fn default() -> Self {
-        Self { weight: 1, max_running: None, max_queued: None }
+        Self { weight: 1, max_running: None, max_queued: None, submits_per_minute: None }
     }
 }
 

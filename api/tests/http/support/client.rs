@@ -105,12 +105,18 @@ impl Client {
         answer
     }
 
-    /// An SSE stream.
+    /// An SSE stream, after what it begins with: when to come back if it breaks.
     pub(crate) async fn sse(&self, path: &str, headers: &str) -> Streaming {
         let host = self.address;
         let request =
             format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n{headers}\r\n");
-        self.open(request.as_bytes()).await
+        let mut stream = self.open(request.as_bytes()).await;
+        if stream.head.status == 200 {
+            let first = stream.block().await.unwrap();
+            let millis: u64 = first.trim().strip_prefix("retry: ").unwrap().parse().unwrap();
+            assert!((1000..=10_000).contains(&millis), "{first}");
+        }
+        stream
     }
 
     pub(crate) async fn websocket(
