@@ -37,6 +37,7 @@ mod scale;
 mod scaler;
 mod secrets;
 mod shutdown;
+mod storm;
 mod streams;
 mod sync_failure;
 mod traces;
