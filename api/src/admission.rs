@@ -189,7 +189,7 @@ impl Drop for Place {
 
 /// In seconds: what was predicted, and up to a quarter more, or a second, so that those who were refused
 /// together do not come back together.
-fn retry_after(until: Duration) -> u32 {
+pub(crate) fn retry_after(until: Duration) -> u32 {
     let seconds = until.as_secs() + 1;
     let (random, _) = uuid::Uuid::new_v4().as_u64_pair();
     let jitter = random % (seconds / 4 + 2);

@@ -8,6 +8,7 @@ mod admin;
 mod admission;
 mod agents;
 mod allowance;
+mod brownout;
 mod collections;
 mod config;
 mod conversations;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use millhand_common::brownout::Brownout;
 use millhand_common::model::{Agent, Shares};
 use millhand_common::ports::{
     Broker, Conversations, Documents, Embedder, Index, JobReader, JobStore, Keys, RateLimiter,
@@ -48,6 +49,8 @@ pub struct ApiState {
     pub allowance: Option<Allowance>,
     /// What each tenant may have.
     pub shares: Shares,
+    /// What is refused under load, besides what could not start in time.
+    pub brownout: Arc<Brownout>,
     pub config: ApiConfig,
     pub drain: Drain,
 }

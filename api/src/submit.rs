@@ -13,6 +13,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::admission::Place;
+use crate::brownout;
 use crate::error::ApiError;
 use crate::json;
 use crate::state::{ApiInner, ask};
@@ -104,7 +105,9 @@ impl ApiInner {
         let _slot = self.submit_slot()?;
         let (kind, lane) = (spec.kind(), spec.lane);
         let idempotency = caller.idempotency_key.map(|key| (key, digest));
-        let (place, refusal) = match self.admission.admit(&spec) {
+        let admitted =
+            brownout::check(&self.ports.brownout, &spec).and_then(|()| self.admission.admit(&spec));
+        let (place, refusal) = match admitted {
             Ok(place) => (Some(place), self.over_budget(&spec).await?),
             Err(refusal) => (None, Some(refusal)),
         };

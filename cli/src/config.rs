@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use millhand_api::{AdminConfig, ApiConfig};
+use millhand_common::brownout::BrownoutConfig;
 use millhand_common::model::{Agent, AgentName, TenantId};
 use millhand_worker::WorkerConfig;
 use millhand_worker::routing::{Class, DEFAULT};
@@ -53,9 +54,16 @@ pub(crate) struct Config {
     pub(crate) tenants: BTreeMap<TenantId, TenantConfig>,
     pub(crate) telemetry: TelemetryConfig,
     pub(crate) fairness: FairnessConfig,
+    pub(crate) brownout: BrownoutConfig,
 }
 
 impl Config {
+    /// The ladder, with the wait that admission allows unless it says its own.
+    pub(crate) fn brownout(&self) -> BrownoutConfig {
+        let longest_wait = self.brownout.longest_wait.or(self.api.admission.max_wait_interactive);
+        BrownoutConfig { longest_wait, ..self.brownout.clone() }
+    }
+
     /// Every pool that is configured, by its name.
     pub(crate) fn pools(&self) -> impl Iterator<Item = (&str, &ModelConfig)> {
         let default = self.model.name.as_ref().map(|_| (DEFAULT, &self.model));

@@ -41,9 +41,11 @@ Modes, of --requests-per-minute and the like:
   arrival  a bucket; a call costs its prompt and its whole max_tokens at arrival
 
 Faults: KIND[,key=value…]
-  rate_limited  error  error_body  stall  cut  garbage  no_end  no_usage  empty  wrong_marks  invented_quotes
+  rate_limited  error  error_body  stall  drip  cut  garbage  long_line  no_end  no_usage  empty
+  wrong_marks  invented_quotes
   p=SHARE of calls (1), times=N calls (all), when=TEXT in the last message, on=chat|embeddings|rerank,
-  after=N tokens (stall, cut, garbage), status=N (error), retry_after=SECONDS (rate_limited, error)
+  after=N tokens (stall, drip, cut, garbage, long_line), status=N (error), retry_after=SECONDS
+  (rate_limited, error), every=SECONDS (drip), bytes=N (long_line)
   e.g. --fault rate_limited,p=0.1,retry_after=2 --fault cut,times=1,after=5
 
 While it runs: GET and POST /control (settings; send what changes), GET /ledger (every call: who, when, how

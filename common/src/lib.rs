@@ -2,6 +2,7 @@
 //! ([`ports`]), the adapters that only `cli` picks ([`adapters`]), and names of signals.
 
 pub mod adapters;
+pub mod brownout;
 #[cfg(feature = "testing")]
 pub mod conformance;
 pub mod crash;

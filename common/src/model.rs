@@ -6,6 +6,7 @@
 mod agent;
 mod call;
 mod citation;
+pub mod degraded;
 mod document;
 mod event;
 mod filter;

@@ -18,7 +18,7 @@ macro_rules! signals {
 
 signals! {
     describe_counter JOBS_ACCEPTED = "millhand_api_jobs_accepted_total", Count, "Jobs accepted. Labels `kind`, `lane`.";
-    describe_counter JOBS_REFUSED = "millhand_api_jobs_refused_total", Count, "Jobs not let in: more waits than they could wait for, their tenant's line is full or it submits too often, or this process has all hands full. Label `reason`.";
+    describe_counter JOBS_REFUSED = "millhand_api_jobs_refused_total", Count, "Jobs not let in: more waits than they could wait for, their tenant's line is full or it submits too often, a brownout refuses them, or this process has all hands full. Label `reason`.";
     describe_gauge LONGEST_WAIT = "millhand_api_longest_wait_seconds", Seconds, "The longest predicted wait with which a job of the usual deadline is let in. Label `lane`.";
     describe_gauge PREDICTED_WAIT = "millhand_api_predicted_wait_seconds", Seconds, "How long all that waits now takes to begin, as this process sees it. Label `lane`.";
     describe_counter REQUESTS = "millhand_api_requests_total", Count, "HTTP requests answered. Labels `method`, `route`, `status`.";
@@ -55,6 +55,7 @@ signals! {
     describe_gauge MODEL_REMAINING = "millhand_worker_model_remaining_units", Count, "What was left of a limit as the provider last told it. Labels `model`, `dimension`.";
     describe_gauge MODEL_BREAKER_STATE = "millhand_model_breaker_state", Count, "Whether this process leaves a pool alone: 0 no, 1 yes, 0.5 while one call finds out. Label `pool`.";
     describe_gauge MODEL_RETRY_BUDGET_LEFT = "millhand_model_retry_budget_left", Count, "Calls that may be made again in place, as of the last one. Label `pool`.";
+    describe_gauge MODEL_WIDTH = "millhand_model_width_calls", Count, "Calls of a pool that this process makes at a time since the provider had too much to do (503, 529), as of the last call; 0 for any number. Label `pool`.";
     describe_counter MODEL_RETRIES = "millhand_model_retries_total", Count, "Calls made again in place. Label `pool`.";
     describe_counter MODEL_FALLBACKS = "millhand_model_fallbacks_total", Count, "Calls sent to a pool that was not the job's first. Label `pool`.";
     describe_counter MODEL_UNAVAILABLE = "millhand_model_unavailable_total", Count, "Times that no pool could serve a job. Labels `class`, `then`.";
@@ -77,6 +78,8 @@ signals! {
     describe_histogram CLIENT_TOKENS = "gen_ai_client_token_usage", Count, "Tokens of one model call (gen_ai.client.token.usage).";
     describe_histogram CLIENT_DURATION = "gen_ai_client_operation_duration_seconds", Seconds, "One model call, from sending it to its end (gen_ai.client.operation.duration).";
     describe_histogram CLIENT_FIRST_CHUNK = "gen_ai_client_operation_time_to_first_chunk_seconds", Seconds, "From sending a model call to its first text (gen_ai.client.operation.time_to_first_chunk).";
+    describe_gauge BROWNOUT_LEVEL = "millhand_brownout_level", Count, "The hardest step of the brownout ladder that this process takes: 0 none, 1 text in larger pieces, 2 fewer passages, 3 smaller model, 4 batch jobs refused, 5 all jobs refused.";
+    describe_counter DEGRADED_ANSWERS = "millhand_worker_degraded_answers_total", Count, "Answers that went without something for the load. Label `what`.";
     describe_counter DOCUMENTS_INGESTED = "millhand_worker_documents_ingested_total", Count, "Documents ingested. Label `outcome`.";
     describe_histogram STORE_COMMIT = "millhand_store_commit_time_seconds", Seconds, "Time of one group commit, sync included.";
     describe_histogram STORE_BATCH = "millhand_store_commit_operations", Count, "Store operations in one group commit.";

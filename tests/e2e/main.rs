@@ -4,6 +4,7 @@
 
 mod accepted;
 mod backup;
+mod brownout;
 mod cache;
 mod cluster;
 mod cluster_script;
@@ -37,6 +38,7 @@ mod scale;
 mod scaler;
 mod secrets;
 mod shutdown;
+mod sick_provider;
 mod storm;
 mod streams;
 mod sync_failure;

@@ -111,14 +111,14 @@ async fn a_stream_cut_in_the_middle_is_taken_back_and_said_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn garbage_error_bodies_and_endings_without_an_end_are_no_answers() {
-    for fault in ["garbage", "error_body", "no_end", "empty"] {
+    for fault in ["garbage", "long_line", "error_body", "no_end", "empty"] {
         let asked = with_faults(json!([{"kind": fault, "times": 1}])).await;
         let question = format!("{fault} 乱码 tokens=10");
         let (job, log) = asked.ask(&question).await;
         assert_eq!(job["status"], "completed", "{fault}: {job}");
         assert_eq!(job["output"]["text"], answer_to(&question), "{fault}");
         assert_eq!(asked.model.calls().await.len(), 2, "{fault}");
-        let shown = usize::from(matches!(fault, "garbage" | "no_end"));
+        let shown = usize::from(matches!(fault, "garbage" | "long_line" | "no_end"));
         assert_eq!(count(&log, "output_text.reset"), shown, "{fault}: {log:#?}");
     }
 }
@@ -142,11 +142,22 @@ async fn a_model_that_never_recovers_fails_the_job_and_says_why() {
 /// A call that falls silent is closed and made again, long before the job's deadline.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_model_that_falls_silent_is_asked_again_after_the_idle_timeout() {
+    is_asked_again_after_the_idle_timeout(json!({"kind": "stall", "times": 1, "after": 3})).await;
+}
+
+/// Bytes that make no token are no sign of life.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_model_that_drips_is_asked_again_after_the_idle_timeout() {
+    is_asked_again_after_the_idle_timeout(json!({"kind": "drip", "times": 1, "after": 3, "every": 0.05}))
+        .await;
+}
+
+async fn is_asked_again_after_the_idle_timeout(fault: Value) {
     let (dir, model) = (tempfile::tempdir().unwrap(), Provider::start().await);
     let launch =
         Launch::new(dir.path()).model(&model.base_url()).env("MILLHAND_MODEL__IDLE_TIMEOUT", "1500ms");
     let server = launch.start().await;
-    model.faults(json!([{"kind": "stall", "times": 1, "after": 3}])).await;
+    model.faults(json!([fault])).await;
     let asked = Asked { _dir: dir, model, server };
     let question = "silent 沉默 tokens=9";
     let (job, log) = asked.ask(question).await;

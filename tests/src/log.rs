@@ -40,6 +40,12 @@ pub fn check_log(job: &Value, log: &[String]) {
         if last {
             let status = job["status"].as_str().unwrap_or_default();
             assert_eq!(kind.strip_prefix("job."), Some(status), "log and record agree{}", told());
+            assert_eq!(
+                event["data"]["degraded"],
+                job["output"]["degraded"],
+                "also on what was left out{}",
+                told()
+            );
         }
     }
     if let Some(output) = job["output"]["text"].as_str() {

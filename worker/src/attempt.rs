@@ -2,11 +2,13 @@
 //!
 //! A pipeline writes events with [`Attempt::emit`]; an appender sends them to the store as they come.
 //! While one append is in flight the next events gather, so a quiet system adds no delay and a busy
-//! one batches by itself.
+//! one batches by itself. In a brownout text gathers for a while longer (`attempt/pace.rs`).
 
-use std::collections::{HashMap, HashSet};
+mod pace;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::future::Future;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -14,9 +16,12 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::watch;
 
+use millhand_common::brownout::{Brownout, Step};
 use millhand_common::crash;
 use millhand_common::model::{EventBody, Job, JobError, OutputFold, Spent, StepKind, Usage};
 use millhand_common::ports::{Appended, JobStore, Lease, Run, StoreError};
+
+use pace::Pace;
 
 /// Events that may wait for the appender before `emit` waits too.
 const MAX_PENDING: usize = 1024;
@@ -66,6 +71,9 @@ pub struct Attempt {
     finished: HashMap<String, Value>,
     /// Steps that earlier attempts began and did not finish.
     in_doubt: HashSet<String>,
+    brownout: Arc<Brownout>,
+    /// The smaller model is asked: from the beginning to the end, whatever becomes of the load.
+    asks_smaller: bool,
     out: Mutex<Out>,
     /// Counts emitted events; the appender waits for it to grow.
     emitted: watch::Sender<u64>,
@@ -86,6 +94,10 @@ struct Out {
     fold: OutputFold,
     /// By all attempts.
     spent: Spent,
+    /// What is pending should not gather for longer.
+    urgent: bool,
+    /// What the answer goes without for the load.
+    degraded: BTreeSet<String>,
 }
 
 impl Attempt {
@@ -113,18 +125,64 @@ impl Attempt {
             deadline: Instant::now() + left,
             finished,
             in_doubt,
+            brownout: Arc::default(),
+            asks_smaller: false,
             out: Mutex::new(Out {
                 pending: Vec::new(),
                 emitted: 0,
                 next_seq: run.job.last_seq + 1,
                 fold: OutputFold::default(),
                 spent,
+                urgent: false,
+                degraded: BTreeSet::new(),
             }),
             emitted: watch::Sender::new(0),
             durable: watch::Sender::new(Durable { count: 0, stopped: false }),
             job: run.job,
             lease: run.lease,
         }
+    }
+
+    /// The same, which goes without what `brownout` says; else it goes without nothing.
+    #[must_use]
+    pub fn under(mut self, brownout: Arc<Brownout>) -> Self {
+        self.asks_smaller = brownout.takes(Step::SmallerModel);
+        self.brownout = brownout;
+        self
+    }
+
+    /// Whether this step of a brownout is taken now.
+    pub(crate) fn goes_without(&self, step: Step) -> bool {
+        if step == Step::SmallerModel { self.asks_smaller } else { self.brownout.takes(step) }
+    }
+
+    /// The longest answer to ask for: what the job says, else `bound`; in a brownout no longer than is
+    /// configured for it.
+    pub(crate) fn max_output_tokens(&self, bound: Option<u32>) -> Option<u32> {
+        let usual = self.job.spec.max_output_tokens.or(bound);
+        usual.into_iter().chain(self.shorter()).min()
+    }
+
+    /// Whether an answer of at most `tokens` could be longer without the brownout.
+    pub(crate) fn is_shorter(&self, tokens: Option<u32>) -> bool {
+        let own = self.job.spec.max_output_tokens;
+        self.shorter().is_some_and(|most| tokens == Some(most) && own.is_none_or(|own| own > most))
+    }
+
+    fn shorter(&self) -> Option<u32> {
+        self.brownout.config().max_output_tokens.filter(|_| self.asks_smaller)
+    }
+
+    /// The answer goes without this, in words of [`millhand_common::model::degraded`]: as its journaled steps
+    /// say, or as it is.
+    pub(crate) fn go_without(&self, what: &[String]) {
+        self.out().degraded.extend(what.iter().cloned());
+    }
+
+    /// What the answer goes without, as far as it is made.
+    #[must_use]
+    pub fn degraded(&self) -> Vec<String> {
+        self.out().degraded.iter().cloned().collect()
     }
 
     #[must_use]
@@ -190,6 +248,7 @@ impl Attempt {
 
     fn push(&self, mut out: MutexGuard<'_, Out>, event: EventBody) {
         out.fold.push(&event);
+        out.urgent |= !pace::may_gather(&event);
         if let EventBody::UsageUpdated(used) = &event {
             out.spent.add(used);
         }
@@ -202,7 +261,12 @@ impl Attempt {
 
     /// Waits until everything emitted so far is durable.
     pub async fn flush(&self) -> Result<(), Stopped> {
-        let target = self.out().emitted;
+        let target = {
+            let mut out = self.out();
+            out.urgent = true;
+            out.emitted
+        };
+        self.emitted.send_modify(|_| {});
         let mut durable = self.durable.subscribe();
         let state = *durable.wait_for(|now| now.stopped || now.count >= target).await.map_err(|_| Stopped)?;
         if state.count >= target { Ok(()) } else { Err(Stopped) }
@@ -270,12 +334,19 @@ impl Attempt {
     /// stop it with `enough`, never by dropping it in the middle.
     pub async fn append_to(&self, store: &dyn JobStore, enough: &tokio_util::sync::CancellationToken) {
         let mut emitted = self.emitted.subscribe();
+        let mut pace = Pace::default();
         // What is left then is the tail: it goes with the close, in one write.
         while !enough.is_cancelled() {
+            pace.gather(self, &mut emitted, enough).await;
+            if enough.is_cancelled() {
+                return;
+            }
             let (first_seq, count, batch) = {
                 let mut out = self.out();
                 let count = out.emitted;
+                out.urgent = false;
                 let batch = coalesce(std::mem::take(&mut out.pending));
+                pace.takes(&batch);
                 let first_seq = out.next_seq;
                 out.next_seq += batch.len() as u64;
                 (first_seq, count, batch)

@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use millhand_common::brownout::{Brownout, Step};
 use millhand_common::crash;
 use millhand_common::model::{JobId, Lane, WorkerId};
 use millhand_common::ports::{AckAfter, Broker, Claim, Claimed, Delivery, Documents, JobStore, Lease, Run};
@@ -67,7 +68,15 @@ impl Default for WorkerConfig {
 pub struct Worker {
     shared: Arc<Shared>,
     config: WorkerConfig,
-    quotas: Vec<Arc<Quota>>,
+    gates: Gates,
+}
+
+/// The quotas one of which has to be expected to admit a call; none where there is nothing to wait for.
+#[derive(Default)]
+struct Gates {
+    usual: Vec<Arc<Quota>>,
+    /// While the smaller models are asked.
+    under_load: Vec<Arc<Quota>>,
 }
 
 struct Shared {
@@ -86,6 +95,7 @@ struct Shared {
     pulls: AtomicUsize,
     /// Lanes of which the store gives nothing now.
     paused: watch::Sender<Vec<Lane>>,
+    brownout: Arc<Brownout>,
     give_up: CancellationToken,
 }
 
@@ -99,8 +109,8 @@ enum Wake {
 /// What a pull begins with.
 struct Next {
     slot: OwnedSemaphorePermit,
-    /// Which of the quotas had room for it.
-    gate: Option<usize>,
+    /// The quota that had room for it.
+    gate: Option<Arc<Quota>>,
     claim: Option<OwnedSemaphorePermit>,
     wake: Wake,
 }
@@ -127,9 +137,10 @@ impl Worker {
             quiet_until: Mutex::default(),
             pulls: AtomicUsize::new(0),
             paused: watch::Sender::default(),
+            brownout: Arc::default(),
             give_up: CancellationToken::new(),
         };
-        Self { shared: Arc::new(shared), config, quotas: Vec::new() }
+        Self { shared: Arc::new(shared), config, gates: Gates::default() }
     }
 
     /// Goes by this id, which nobody else has or had.
@@ -140,16 +151,25 @@ impl Worker {
         self
     }
 
-    /// Pulls only while one of these is expected to admit a model call; always, when there are none.
+    /// Pulls only while one of these is expected to admit a model call; always, when there are none. `under_load`:
+    /// the same, while the smaller models are asked.
     #[must_use]
-    pub fn with_quotas(mut self, quotas: Vec<Arc<Quota>>) -> Self {
-        self.quotas = quotas;
+    pub fn with_quotas(mut self, usual: Vec<Arc<Quota>>, under_load: Vec<Arc<Quota>>) -> Self {
+        self.gates = Gates { usual, under_load };
+        self
+    }
+
+    /// Goes without what this says.
+    #[must_use]
+    pub fn under(mut self, brownout: Arc<Brownout>) -> Self {
+        let shared = Arc::get_mut(&mut self.shared).expect("nothing shares it before it runs");
+        shared.brownout = brownout;
         self
     }
 
     /// Runs until `shutdown`, then lets jobs finish for the drain time-out and gives back the rest.
     pub async fn run(self, shutdown: CancellationToken) {
-        let Self { shared, config, quotas } = self;
+        let Self { shared, config, gates } = self;
         metrics::gauge!(telemetry::WORKER_SLOTS).set(f64::from(config.slots));
         metrics::gauge!(telemetry::WORKER_RUNNING).set(0.0);
         let slots = Arc::new(Semaphore::new(config.slots as usize));
@@ -171,14 +191,13 @@ impl Worker {
                     log_if_panicked(ended);
                     continue;
                 }
-                wake = next(&shared, &slots, &claims, &quotas), if jobs.is_empty() || !shared.is_quiet() => wake,
+                wake = next(&shared, &slots, &claims, &gates), if jobs.is_empty() || !shared.is_quiet() => wake,
             };
             let Some(Next { slot, gate, claim, wake }) = wake else {
                 pause(&shutdown).await;
                 continue;
             };
             let shared = Arc::clone(&shared);
-            let gate = gate.map(|at| Arc::clone(&quotas[at]));
             jobs.spawn(pulled(gate, async move {
                 let in_hand = InHand::count(&shared.in_hand);
                 // The other half is in `Shared::have_alone`: one of the two sees the other.
@@ -204,10 +223,17 @@ async fn next(
     shared: &Shared,
     slots: &Arc<Semaphore>,
     claims: &Arc<Semaphore>,
-    quotas: &[Arc<Quota>],
+    gates: &Gates,
 ) -> Option<Next> {
     let slot = Arc::clone(slots).acquire_owned().await.ok()?;
-    let gate = opened(quotas).await;
+    let under_load = shared.brownout.takes(Step::SmallerModel);
+    let quotas = if under_load { &gates.under_load } else { &gates.usual };
+    // Cancel-safe: both only wait.
+    let gate = tokio::select! {
+        at = opened(quotas) => at.map(|at| Arc::clone(&quotas[at])),
+        // Looks again, at other quotas.
+        () = shared.brownout.turned(Step::SmallerModel, under_load) => return None,
+    };
     let mut paused = shared.paused.subscribe();
     let resting = paused.borrow_and_update().clone();
     let sources =

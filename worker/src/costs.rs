@@ -81,7 +81,7 @@ impl Costs {
             model: model.to_owned(),
             price: self.price(model),
             prompt: tokens::of_prompt(texts()),
-            max_output_tokens: attempt.job().spec.max_output_tokens,
+            max_output_tokens: attempt.max_output_tokens(None),
             held_nano_usd: 0,
         };
         let Some((budget, limits)) = &self.budgets else { return Ok(plan) };

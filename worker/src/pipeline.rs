@@ -20,6 +20,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use millhand_common::brownout::Step;
 use millhand_common::model::{Agent, AgentKind, AgentName, JobError, Terminal};
 use millhand_common::ports::{Conversations, Documents, Embedder, Index, JobReader, Reranker};
 
@@ -86,7 +87,7 @@ async fn answer_from_documents(
     if found.passages.is_empty() {
         return record::nothing_found(&mut speaker, voice, found.searched).await;
     }
-    let route = deps.routes.of(agent, &attempt.job().spec);
+    let route = models(attempt, deps, agent);
     if let Some(route) = &route {
         let prompt = compose::grounded(agent, &history, question, &found.passages);
         if let Made::Reply(reply) = generate::reply(&mut speaker, deps, route, prompt).await? {
@@ -112,9 +113,14 @@ async fn talk(attempt: &Attempt, deps: &AnswerDeps, agent: &Agent) -> Result<Ter
     }
 }
 
+/// The models that may answer.
+fn models(attempt: &Attempt, deps: &AnswerDeps, agent: &Agent) -> Option<Route> {
+    deps.routes.of(agent, &attempt.job().spec, attempt.goes_without(Step::SmallerModel))
+}
+
 /// The models of an agent that can do nothing without one.
 fn route(attempt: &Attempt, deps: &AnswerDeps, agent: &Agent) -> Result<Route, Failure> {
-    deps.routes.of(agent, &attempt.job().spec).ok_or_else(|| {
+    models(attempt, deps, agent).ok_or_else(|| {
         let message = "this agent needs a model: set [model] base_url and name, or OPENAI_BASE_URL";
         Failure::Fatal(JobError::new("model_not_configured", message, false))
     })

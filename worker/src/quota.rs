@@ -83,12 +83,11 @@ impl Quota {
         prompt: &[&str],
         patience: Duration,
     ) -> Result<Permit, Denied> {
-        let job = &attempt.job().spec;
         let input = tokens::at_most(prompt.iter().copied());
         let bound = bounds::output_tokens(&self.policy, self.max_output_tokens, input);
-        let output = job.max_output_tokens.or(bound).unwrap_or(self.max_output_tokens);
+        let output = attempt.max_output_tokens(bound).unwrap_or(self.max_output_tokens);
         let amounts = Amounts::call(input, u64::from(output));
-        let ticket = ticket(job.id, step);
+        let ticket = ticket(attempt.job().spec.id, step);
         let started = Instant::now();
         // Owned before it is asked for: however this future ends, what was granted is given back.
         let mut permit = Permit::new(self, bound);

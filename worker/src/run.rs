@@ -1,12 +1,15 @@
 //! Runs one claimed job to its end: pipeline, appender and lease side by side, then one close.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use millhand_common::brownout::Brownout;
 use millhand_common::model::{
     EventBody, JobError, Output, OutputFold, Status, Terminal, Timestamp, WaitReason,
 };
 use millhand_common::ports::{By, Closed, JobStore, Run, StoreError};
+use millhand_common::telemetry;
 use tokio_util::sync::CancellationToken;
 
 use crate::Pipeline;
@@ -37,10 +40,11 @@ pub(crate) async fn run_job(
     run: Run,
     taken: Instant,
     orders: &Orders,
+    brownout: &Arc<Brownout>,
     give_up: &CancellationToken,
 ) -> bool {
     let retries = retry::retries_in(&run.log);
-    let attempt = Attempt::new(run);
+    let attempt = Attempt::new(run).under(Arc::clone(brownout));
     let outcome = work(store, pipeline, &attempt, taken, orders, give_up).await;
     match outcome {
         Outcome::Fenced | Outcome::Lease(LeaseEnd::Lost) | Outcome::Done(Err(Failure::Stopped(_))) => {
@@ -136,7 +140,7 @@ fn at_deadline(fold: OutputFold) -> Terminal {
     terminal.reason = Some("deadline".to_owned());
     if !fold.text.is_empty() {
         terminal.status = Status::Incomplete;
-        terminal.output = Some(Output::Answer { text: fold.text, answered: true, citations: fold.citations });
+        terminal.output = Some(Output::answer(fold.text, true, fold.citations));
     }
     terminal
 }
@@ -145,7 +149,7 @@ fn at_deadline(fold: OutputFold) -> Terminal {
 fn over_budget(fold: OutputFold, error: JobError) -> Terminal {
     let reason = Some(error.code.clone());
     let status = if fold.text.is_empty() { Status::Failed } else { Status::Incomplete };
-    let answer = || Output::Answer { text: fold.text, answered: true, citations: fold.citations };
+    let answer = || Output::answer(fold.text, true, fold.citations);
     let output = (status == Status::Incomplete).then(answer);
     Terminal { output, error: Some(error), reason, ..Terminal::bare(status) }
 }
@@ -153,6 +157,10 @@ fn over_budget(fold: OutputFold, error: JobError) -> Terminal {
 /// True when the job is terminal.
 async fn close(store: &dyn JobStore, attempt: &Attempt, mut terminal: Terminal) -> bool {
     terminal.usage = attempt.usage().or(terminal.usage);
+    let goes_without = attempt.degraded();
+    if let Some(Output::Answer { degraded, .. }) = &mut terminal.output {
+        degraded.clone_from(&goes_without);
+    }
     let (first_seq, tail) = attempt.take_tail();
     let by = By::Owner { epoch: attempt.lease().epoch, first_seq, tail };
     let job = attempt.job();
@@ -161,6 +169,9 @@ async fn close(store: &dyn JobStore, attempt: &Attempt, mut terminal: Terminal) 
         repeat(until, || store.close(&job.spec.tenant, job.spec.id, by.clone(), terminal.clone())).await;
     match closed {
         Some(Closed::Ok) => {
+            for what in goes_without.into_iter().filter(|_| terminal.output.is_some()) {
+                metrics::counter!(telemetry::DEGRADED_ANSWERS, "what" => what).increment(1);
+            }
             tracing::debug!(
                 job.id = %job.spec.id, job.attempt = job.attempt, job.status = terminal.status.as_str(),
                 "job ended"

@@ -72,7 +72,7 @@ async fn done(attempt: &Attempt) -> Result<Terminal, Failure> {
     for word in ["one ", "二 ", "three"] {
         attempt.emit(EventBody::OutputTextDelta { text: word.to_owned() }).await?;
     }
-    let output = Output::Answer { text: attempt.output().text, answered: true, citations: Vec::new() };
+    let output = Output::answer(attempt.output().text, true, Vec::new());
     Ok(Terminal { output: Some(output), ..Terminal::bare(Status::Completed) })
 }
 

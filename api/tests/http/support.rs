@@ -112,6 +112,7 @@ pub(crate) async fn start_with(change: impl FnOnce(&mut ApiState)) -> Ingress {
         model_configured: true,
         allowance: None,
         shares: Shares::default(),
+        brownout: Arc::default(),
         config,
         drain: drain.clone(),
     };
@@ -178,7 +179,7 @@ impl Ingress {
 
     /// Ends the job, whoever owns it.
     pub(crate) async fn finish(&self, id: JobId, text: &str) {
-        let output = Output::Answer { text: text.to_owned(), answered: true, citations: Vec::new() };
+        let output = Output::answer(text, true, Vec::new());
         let terminal = Terminal { output: Some(output), ..Terminal::bare(Status::Completed) };
         let closed = self.store.close(&TenantId::default(), id, By::Anyone, terminal).await.unwrap();
         assert_eq!(closed, Closed::Ok);

@@ -109,6 +109,9 @@ fn route(class: &Class) -> String {
         let _ = write!(text, "; then {}", class.fallback.join(", then "));
     }
     let _ = write!(text, "; else {}", class.on_unavailable.as_str());
+    if let Some(smaller) = &class.under_load {
+        let _ = write!(text, "; under load first {smaller}");
+    }
     text
 }
 

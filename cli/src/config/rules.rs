@@ -1,5 +1,6 @@
 //! Rules that concern more than one key. Each message says what to do.
 
+mod brownout;
 mod routes;
 
 use std::time::Duration;
@@ -31,6 +32,7 @@ pub(super) fn check(config: &Config, set: &[Setting]) -> Result<(), ConfigError>
     search_model("reranker", &config.reranker, "to order passages without one")?;
     shares(config)?;
     admission(config)?;
+    brownout::check(&config.brownout)?;
     telemetry(&config.telemetry)
 }
 

@@ -215,6 +215,32 @@ fn how_often_a_tenant_may_submit_is_its_own_or_that_of_all() {
 }
 
 #[test]
+fn a_brownout_has_rising_steps_and_the_wait_that_admission_allows() {
+    use millhand_common::brownout::Step;
+    let file = "[brownout]\nsteps = [\"fewer_passages\", \"refuse_all\"]\nrefuse_all_at = 1\n\
+                [api.admission]\nmax_wait_interactive = \"20s\"\n";
+    let brownout = with(file, &[("MILLHAND_BROWNOUT__RISE_AFTER", "2s")]).unwrap().config.brownout();
+    assert_eq!(brownout.steps, [Step::FewerPassages, Step::RefuseAll]);
+    assert_eq!((brownout.longest_wait().as_secs(), brownout.rise_after.as_secs()), (20, 2));
+    let own = with("[brownout]\nsteps = []\nlongest_wait = \"9s\"\n", &[]).unwrap().config.brownout();
+    assert_eq!((own.steps.len(), own.longest_wait().as_secs()), (0, 9));
+    let default = with("", &[]).unwrap().config.brownout();
+    assert_eq!((default.steps.as_slice(), default.longest_wait().as_secs()), (&[Step::Coalesce][..], 60));
+
+    assert!(refusal("[brownout]\nrefuse_batch_at = 0.2\n", &[]).contains("none less than the one before"));
+    assert!(refusal("[brownout]\ncoalesce_at = 0.0\n", &[]).contains("leave it out of `brownout.steps`"));
+    insta::assert_snapshot!(refusal("[brownout]\nfall_after = \"0s\"\n", &[]), @"`brownout.fall_after` is between 1 second and 1 hour, e.g. \"30s\"");
+    assert!(refusal("[brownout]\nmax_output_tokens = 0\n", &[]).contains("max_output_tokens` is 0"));
+    assert!(refusal("[brownout]\nsteps = [\"panic\"]\n", &[]).contains("coalesce"));
+
+    let pools =
+        "[model]\nbase_url = \"http://a/v1\"\nname = \"m\"\n[routes.smart]\npools = { default = 1 }\n";
+    insta::assert_snapshot!(refusal(&format!("{pools}under_load = \"small\"\n"), &[]), @"`routes.smart.under_load` names no other class: `small` is to be one of `[routes]`, and not itself; there is none yet");
+    let small = format!("{pools}under_load = \"small\"\n[routes.small]\npools = {{ default = 1 }}\n");
+    assert!(with(&small, &[]).is_ok());
+}
+
+#[test]
 fn a_file_that_is_not_there_is_named() {
     let err = load(Some(&PathBuf::from("/nowhere/m.toml")), []).unwrap_err();
     insta::assert_snapshot!(err, @"cannot read the configuration file /nowhere/m.toml");

@@ -167,7 +167,7 @@ fn stream(speech: Speech, head: Head, usage: bool) -> Response {
             let first = !speech.has_begun();
             let said = speech.next().await;
             let mut text = String::new();
-            if first && !matches!(said, Said::Cut | Said::Garbage) {
+            if first && matches!(said, Said::Token(_) | Said::End { .. } | Said::NoEnd) {
                 let role = match speech.tool() {
                     Some(name) => {
                         json!({"role": "assistant", "content": null, "tool_calls": [head.call(name, "")]})
@@ -189,6 +189,16 @@ fn stream(speech: Speech, head: Head, usage: bool) -> Response {
                     text.push_str("data: {\"choices\":[{\"delta\":{\"content\":\n\ndata: \u{1}<html>\n\n");
                     speech.end(Ended::Broken);
                     None
+                }
+                Said::LongLine(bytes) => {
+                    text.push_str("data: ");
+                    text.extend(std::iter::repeat_n('x', bytes));
+                    speech.end(Ended::Broken);
+                    None
+                }
+                Said::Drip => {
+                    text.push(':');
+                    Some(speech)
                 }
                 Said::Cut => {
                     speech.end(Ended::Broken);
@@ -223,7 +233,9 @@ async fn whole(mut speech: Speech, head: Head) -> Response {
             Said::Token(token) => text.push_str(&token),
             Said::End { finish } => break Some(finish),
             Said::NoEnd => break None,
-            Said::Garbage => {
+            // Nothing is sent before the whole.
+            Said::Drip => {}
+            Said::Garbage | Said::LongLine(_) => {
                 speech.end(Ended::Broken);
                 return ([(header::CONTENT_TYPE, "application/json")], "{\"choices\":[{\u{1}<html>")
                     .into_response();

@@ -178,14 +178,14 @@ async fn answer(
     tokio::time::sleep(call.until_first(request.ask.input)).await;
     let headers = call.headers();
     let mut response = match call.fault().map(|fault| fault.kind) {
-        Some(Kind::Stall) => std::future::pending().await,
+        Some(Kind::Stall | Kind::Drip) => std::future::pending().await,
         Some(Kind::ErrorBody) => {
             call.end(Ended::Failed);
             Json(Problem::Failed { status: 500, retry_after: None }.body(settings.dialect, &request.model))
                 .into_response()
         }
         Some(Kind::Cut) => cut(call),
-        Some(Kind::Garbage | Kind::Empty | Kind::NoEnd) => {
+        Some(Kind::Garbage | Kind::LongLine | Kind::Empty | Kind::NoEnd) => {
             call.end(Ended::Broken);
             ([(header::CONTENT_TYPE, "application/json")], "{\"data\":[{\u{1}<html>").into_response()
         }

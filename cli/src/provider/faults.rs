@@ -19,10 +19,14 @@ pub(crate) enum Kind {
     ErrorBody,
     /// Nothing more comes, and the connection stays open
     Stall,
+    /// From then on one byte at a time comes, of an event that never ends
+    Drip,
     /// The connection breaks in the middle
     Cut,
     /// What comes is not what the protocol says
     Garbage,
+    /// One line that is longer than any answer
+    LongLine,
     /// The stream ends without a reason and without [DONE]
     NoEnd,
     /// No word about the tokens that were used
@@ -60,7 +64,7 @@ pub(crate) struct Fault {
     pub(crate) when: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) on: Option<Endpoint>,
-    /// Tokens before a stall, a cut or garbage; half of the answer when absent.
+    /// Tokens before a stall, a drip, a cut, garbage or a long line; half of the answer when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) after: Option<u64>,
     /// Of an error.
@@ -69,7 +73,16 @@ pub(crate) struct Fault {
     /// Seconds that a refusal asks to wait; none when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) retry_after: Option<f64>,
+    /// Seconds from one byte of a drip to the next; one when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) every: Option<f64>,
+    /// Of a long line; ten million when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) bytes: Option<usize>,
 }
+
+/// A longer line would cost this process more than the one that reads it.
+const MOST_BYTES: usize = 100_000_000;
 
 fn always() -> f64 {
     1.0
@@ -105,6 +118,12 @@ impl Fault {
         }
         if self.retry_after.is_some_and(|seconds| !(0.0..=86_400.0).contains(&seconds)) {
             return Err("retry_after is between 0 and 86400 seconds".to_owned());
+        }
+        if self.every.is_some_and(|seconds| !(0.001..=3600.0).contains(&seconds)) {
+            return Err("every is between 0.001 and 3600 seconds".to_owned());
+        }
+        if self.bytes.is_some_and(|bytes| !(1..=MOST_BYTES).contains(&bytes)) {
+            return Err(format!("bytes is between 1 and {MOST_BYTES}"));
         }
         Ok(self)
     }
@@ -146,9 +165,17 @@ mod tests {
         let flag: Fault = "rate-limited,p=0.1,times=3,retry_after=2.5,on=chat,when=42".parse().unwrap();
         let json = r#"{"kind":"rate_limited","p":0.1,"times":3,"retry_after":2.5,"on":"chat","when":"42"}"#;
         assert_eq!(flag, serde_json::from_str(json).unwrap());
-        for wrong in
-            ["", "nothing", "cut,p", "cut,p=2", "cut,pp=1", "error,status=200", "error,retry_after=-1"]
-        {
+        for wrong in [
+            "",
+            "nothing",
+            "cut,p",
+            "cut,p=2",
+            "cut,pp=1",
+            "error,status=200",
+            "error,retry_after=-1",
+            "drip,every=0",
+            "long_line,bytes=0",
+        ] {
             assert!(wrong.parse::<Fault>().is_err(), "{wrong}");
         }
     }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::answer::Answer;
 use super::desk::Call;
-use super::faults::Kind;
+use super::faults::{Fault, Kind};
 use super::ledger::Ended;
 
 /// What comes next.
@@ -22,6 +22,10 @@ pub(super) enum Said {
     /// The end without a word that it is.
     NoEnd,
     Garbage,
+    /// This many bytes without an end.
+    LongLine(usize),
+    /// The next byte of what never ends.
+    Drip,
     Cut,
 }
 
@@ -38,7 +42,30 @@ pub(super) struct Speech {
     begun: bool,
     /// When the last token was due: gaps are counted from there, so that late timers do not add up.
     due: Instant,
-    breaks: Option<(u64, Kind)>,
+    breaks: Option<(u64, Break)>,
+}
+
+/// How it goes on where it breaks.
+#[derive(Clone, Copy)]
+enum Break {
+    Stall,
+    Drip { every: Duration },
+    Cut,
+    Garbage,
+    LongLine { bytes: usize },
+}
+
+impl Break {
+    fn of(fault: &Fault) -> Option<Self> {
+        Some(match fault.kind {
+            Kind::Stall => Self::Stall,
+            Kind::Drip => Self::Drip { every: Duration::from_secs_f64(fault.every.unwrap_or(1.0)) },
+            Kind::Cut => Self::Cut,
+            Kind::Garbage => Self::Garbage,
+            Kind::LongLine => Self::LongLine { bytes: fault.bytes.unwrap_or(10_000_000) },
+            _ => return None,
+        })
+    }
 }
 
 impl Speech {
@@ -51,11 +78,10 @@ impl Speech {
             None => "stop",
         };
         left.truncate(most);
-        let fault =
-            call.fault().filter(|fault| matches!(fault.kind, Kind::Stall | Kind::Cut | Kind::Garbage));
+        let fault = call.fault().and_then(|fault| Some((fault.after, Break::of(fault)?)));
         let half = left.len() as u64 / 2;
-        let by_fault = fault.map(|fault| (fault.after.unwrap_or(half).min(left.len() as u64), fault.kind));
-        let breaks = answer.stall.map(|after| (after, Kind::Stall)).or(by_fault);
+        let by_fault = fault.map(|(after, breaks)| (after.unwrap_or(half).min(left.len() as u64), breaks));
+        let breaks = answer.stall.map(|after| (after, Break::Stall)).or(by_fault);
         Self {
             call,
             left,
@@ -80,12 +106,16 @@ impl Speech {
 
     /// The next token when its time has come. Dropped, it has used up the time and not the token.
     pub(super) async fn next(&mut self) -> Said {
-        match self.breaks {
-            Some((after, Kind::Stall)) if after == self.written => std::future::pending().await,
-            Some((after, kind)) if after == self.written => {
-                return if kind == Kind::Cut { Said::Cut } else { Said::Garbage };
+        match self.breaks.filter(|(after, _)| *after == self.written) {
+            Some((_, Break::Stall)) => std::future::pending().await,
+            Some((_, Break::Drip { every })) => {
+                tokio::time::sleep(every).await;
+                return Said::Drip;
             }
-            _ => {}
+            Some((_, Break::Cut)) => return Said::Cut,
+            Some((_, Break::Garbage)) => return Said::Garbage,
+            Some((_, Break::LongLine { bytes })) => return Said::LongLine(bytes),
+            None => {}
         }
         if self.left.is_empty() && self.begun {
             return self.end_of_text();

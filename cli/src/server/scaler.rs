@@ -80,6 +80,7 @@ async fn run(args: &ScalerArgs, config: Config) -> anyhow::Result<ExitCode> {
         limiters,
         routes: Arc::new(Routes::default()),
         cache: None,
+        brownout: Arc::default(),
         insecure,
         drain: drain.clone(),
         stop: stop.clone(),

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use millhand_api::Drain;
+use millhand_common::brownout::Brownout;
 use millhand_common::model::WorkerId;
 use millhand_common::scale::Settings;
 use millhand_worker::routing::Routes;
@@ -152,9 +153,13 @@ async fn run(role: Role, mut config: Config, given: Given, insecure: bool) -> an
     let admin_address = admin_listener.local_addr()?;
 
     let (drain, stop) = (Drain::default(), Stop::new());
-    let server = Server { config, parts, embedder, limiters, routes, cache, insecure, drain, stop };
+    let brownout = Arc::new(Brownout::new(config.brownout()));
+    let server = Server { config, parts, embedder, limiters, routes, cache, brownout, insecure, drain, stop };
     let mut tasks = JoinSet::new();
     server.start_rest(&mut tasks, admin_listener, recorder);
+    if role.works() || role.serves() {
+        server.start_brownout(&mut tasks);
+    }
     if role.works() {
         server.start_worker(&mut tasks, supervised)?;
     }

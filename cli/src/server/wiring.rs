@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use millhand_api::{AdminState, ApiState, Backup, Drain, NamedLimiter, serve, serve_admin};
+use millhand_common::brownout::Brownout;
 use millhand_common::model::WorkerId;
 use millhand_common::ports::Embedder;
 use millhand_common::scale::Settings;
@@ -32,6 +33,8 @@ pub(super) struct Server {
     pub(super) routes: Arc<Routes>,
     /// Of workers only.
     pub(super) cache: Option<Arc<Cache>>,
+    /// What all that serves and works here goes without under load.
+    pub(super) brownout: Arc<Brownout>,
     /// Others may reach this server although it asks for no key.
     pub(super) insecure: bool,
     pub(super) drain: Drain,
@@ -47,6 +50,15 @@ impl Server {
                 tracing::error!(error = %err, "the API failed");
             }
             Task::Api
+        });
+    }
+
+    /// Looks how much waits, for what serves and what works.
+    pub(super) fn start_brownout(&self, tasks: &mut JoinSet<Task>) {
+        let watch = Arc::clone(&self.brownout).watch(self.parts.store.clone(), self.stop.rest.clone());
+        tasks.spawn(async move {
+            watch.await;
+            Task::Rest("brownout")
         });
     }
 
@@ -140,7 +152,9 @@ impl Server {
         let config = self.config.worker.clone();
         let (store, broker, documents) = (parts.store.clone(), parts.broker.clone(), parts.documents.clone());
         let worker = Worker::new(store, broker, documents, Arc::new(pipelines), config);
-        Ok(worker.with_quotas(self.routes.gates(&self.config.agents())))
+        let (agents, routes) = (self.config.agents(), &self.routes);
+        let worker = worker.with_quotas(routes.gates(&agents, false), routes.gates(&agents, true));
+        Ok(worker.under(Arc::clone(&self.brownout)))
     }
 
     fn api_state(&self) -> ApiState {
@@ -158,6 +172,7 @@ impl Server {
             model_configured: self.config.has_default_model(),
             allowance: models::allowance(&self.config, &parts.budget),
             shares: self.config.shares(),
+            brownout: Arc::clone(&self.brownout),
             config: self.config.api.clone(),
             drain: self.drain.clone(),
         }

@@ -34,6 +34,10 @@ pub(super) fn last_event(terminal: &Terminal) -> EventBody {
             Some(Output::Answer { answered, .. }) => Some(*answered),
             _ => None,
         },
+        degraded: match &terminal.output {
+            Some(Output::Answer { degraded, .. }) => degraded.clone(),
+            _ => Vec::new(),
+        },
         reason: terminal.reason.clone(),
         usage: terminal.usage,
         error: terminal.error.clone(),
@@ -54,7 +58,7 @@ pub(super) fn at_deadline<'a>(log: impl IntoIterator<Item = &'a Event>) -> Termi
     terminal.reason = Some("deadline".to_owned());
     if !fold.text.is_empty() {
         terminal.status = Status::Incomplete;
-        terminal.output = Some(Output::Answer { text: fold.text, answered: true, citations: fold.citations });
+        terminal.output = Some(Output::answer(fold.text, true, fold.citations));
     }
     terminal
 }

@@ -261,7 +261,7 @@ pub fn delta(text: &str) -> EventBody {
 #[must_use]
 pub fn completed(text: &str) -> Terminal {
     Terminal {
-        output: Some(Output::Answer { text: text.to_owned(), answered: true, citations: Vec::new() }),
+        output: Some(Output::answer(text, true, Vec::new())),
         usage: Some(Usage { input_tokens: 7, output_tokens: 3, nano_usd: 250_000_000 }),
         ..Terminal::bare(Status::Completed)
     }

@@ -261,10 +261,22 @@ pub enum Output {
         /// False when the documents do not support an answer; the text says so.
         answered: bool,
         citations: Vec<Citation>,
+        /// What it went without for the load, in the words of [`super::degraded`]; absent when nothing.
+        /// Words and no enum: a reader passes on those of a newer version.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        degraded: Vec<String>,
     },
     Ingest {
         documents: Vec<DocumentOutcome>,
     },
+}
+
+impl Output {
+    /// An answer that went without nothing.
+    #[must_use]
+    pub fn answer(text: impl Into<String>, answered: bool, citations: Vec<Citation>) -> Self {
+        Self::Answer { text: text.into(), answered, citations, degraded: Vec::new() }
+    }
 }
 
 /// What became of one document of an ingest job.

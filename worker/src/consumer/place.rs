@@ -128,7 +128,8 @@ async fn run_tidy(shared: &Shared, run: Run, taken: Instant, orders: &Orders) {
         JobInput::Ingest { documents, .. } => documents.iter().map(|document| document.upload).collect(),
         JobInput::Chat { .. } => Vec::new(),
     };
-    let ended = run_job(&*shared.store, &*shared.pipeline, run, taken, orders, &shared.give_up).await;
+    let (store, pipeline) = (&*shared.store, &*shared.pipeline);
+    let ended = run_job(store, pipeline, run, taken, orders, &shared.brownout, &shared.give_up).await;
     let Some(documents) = shared.documents.as_ref().filter(|_| ended) else { return };
     for upload in uploads {
         if let Err(err) = documents.drop_upload(&tenant, upload).await {

@@ -108,7 +108,8 @@ pub(crate) fn next(
     }
 }
 
-fn back(jitter: f64) -> Duration {
+/// The wait for what nobody can foretell, spread by `jitter` in 0..1.
+pub(crate) fn back(jitter: f64) -> Duration {
     FIRST_BACK + (LAST_BACK - FIRST_BACK).mul_f64(jitter)
 }
 

@@ -6,7 +6,7 @@ mod turn;
 
 use std::time::Duration;
 
-use millhand_common::model::{Citation, JobError, StepKind, Usage};
+use millhand_common::model::{Citation, JobError, StepKind, Usage, degraded};
 use millhand_common::ports::{FinishReason, ToolCall};
 use serde::{Deserialize, Serialize};
 
@@ -44,9 +44,29 @@ pub(crate) struct Reply {
     /// What it asks for instead of ending here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) tool_calls: Vec<ToolCall>,
+    /// What it went without for the load.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) degraded: Vec<String>,
     /// What the model of the first pool wrote, marks included; empty when another pool's did. Not journaled.
     #[serde(skip)]
     pub(crate) raw: String,
+}
+
+impl Reply {
+    /// One that says nothing yet.
+    fn of(model: &str, finish: FinishReason, usage: Option<Usage>) -> Self {
+        Self {
+            finish,
+            usage,
+            model: model.to_owned(),
+            cached: false,
+            none: false,
+            unsupported_marks: 0,
+            tool_calls: Vec::new(),
+            degraded: Vec::new(),
+            raw: String::new(),
+        }
+    }
 }
 
 /// What a step left.
@@ -97,7 +117,8 @@ async fn part(speaker: &Speaker<'_>, deps: &AnswerDeps, route: &Route, prompt: &
     };
     let spec = &speaker.attempt.job().spec;
     let model = route.pools[0].model();
-    let key = cache::key(&spec.tenant, model, &prompt.messages, prompt.sampling, spec.max_output_tokens);
+    let longest = speaker.attempt.max_output_tokens(None);
+    let key = cache::key(&spec.tenant, model, &prompt.messages, prompt.sampling, longest);
     cache.part(key, quota::needs_none).await
 }
 
@@ -131,9 +152,15 @@ async fn say_again(
     writing.hear(speaker, text).await?;
     let model = route.pools[0].model().name();
     let reply = writing.end(speaker).await?.reply(model, FinishReason::Stop, Some(Usage::default()));
-    let reply = Reply { cached: true, ..reply };
+    let degraded = smaller(route, 0).into_iter().collect();
+    let reply = Reply { cached: true, degraded, ..reply };
     complete(speaker, prompt, &reply, false).await?;
     Ok(Made::Reply(reply))
+}
+
+/// That the pool at `at` is the smaller model, which is asked for the load.
+fn smaller(route: &Route, at: usize) -> Option<String> {
+    (at < route.smaller).then(|| degraded::SMALLER_MODEL.to_owned())
 }
 
 /// Has a model answer; its calls are made again, or sent to another pool, for errors that pass, within the
@@ -184,7 +211,8 @@ async fn calls(
         let Some(seat) = seat.fresh().await else { continue };
         let (at, pool) = (seat.at, seat.pool().clone());
         let err = match call(speaker, deps, prompt, seat, &mut booked).await {
-            Ok(reply) => {
+            Ok(mut reply) => {
+                reply.degraded.extend(smaller(route, at));
                 // Who asks next asks the first pool, and gets no other one's answer, whatever its model is called.
                 let raw = if at == 0 { reply.raw } else { String::new() };
                 let reply = Reply { raw, ..reply };
@@ -223,16 +251,7 @@ async fn calls(
 /// Journals that the answer is made without a model.
 async fn no_model(speaker: &mut Speaker<'_>, prompt: &Prompt) -> Result<Made, Failure> {
     speaker.start_over().await?;
-    let reply = Reply {
-        finish: FinishReason::Stop,
-        usage: None,
-        model: QUOTATIONS.to_owned(),
-        cached: false,
-        none: false,
-        unsupported_marks: 0,
-        tool_calls: Vec::new(),
-        raw: String::new(),
-    };
+    let reply = Reply::of(QUOTATIONS, FinishReason::Stop, None);
     complete(speaker, prompt, &reply, true).await?;
     Ok(Made::NoModel)
 }
@@ -243,6 +262,7 @@ async fn complete(
     reply: &Reply,
     no_model: bool,
 ) -> Result<(), Failure> {
+    speaker.attempt.go_without(&reply.degraded);
     let journal = Journal {
         text: speaker.text.clone(),
         citations: speaker.citations.clone(),
@@ -260,6 +280,7 @@ async fn replay(speaker: &mut Speaker<'_>, result: serde_json::Value) -> Result<
     if no_model {
         return Ok(Made::NoModel);
     }
+    speaker.attempt.go_without(&reply.degraded);
     speaker.say(&text).await?;
     for citation in citations {
         speaker.cite(citation).await?;
@@ -287,16 +308,7 @@ mod tests {
     fn only_whole_counted_answers_of_the_first_pool_and_refused_requests_are_shared() {
         let reply = |finish, tokens: Option<(u64, u64)>, raw: &str| {
             let usage = |(input_tokens, output_tokens)| Usage { input_tokens, output_tokens, nano_usd: 0 };
-            Made::Reply(Reply {
-                finish,
-                usage: tokens.map(usage),
-                model: "m".to_owned(),
-                cached: false,
-                none: false,
-                unsupported_marks: 0,
-                tool_calls: Vec::new(),
-                raw: raw.to_owned(),
-            })
+            Made::Reply(Reply { raw: raw.to_owned(), ..Reply::of("m", finish, tokens.map(usage)) })
         };
         let text = "水 [[b7k2]]";
         assert!(matches!(

@@ -87,8 +87,7 @@ fn finish(reply: Reply, mut terminal: Terminal) -> Terminal {
 }
 
 fn completed(speaker: &Speaker<'_>, answered: bool) -> Terminal {
-    let output =
-        Output::Answer { text: speaker.text.clone(), answered, citations: speaker.citations.clone() };
+    let output = Output::answer(speaker.text.clone(), answered, speaker.citations.clone());
     let usage = Some(Usage::default());
     Terminal { output: Some(output), usage, ..Terminal::bare(Status::Completed) }
 }

@@ -2,8 +2,11 @@
 
 use std::time::Instant;
 
-use millhand_common::model::{CollectionName, EventBody, JobError, Passage, PassageRef, StepKind, TenantId};
-use millhand_common::ports::{Documents, DocumentsError, Index, IndexError, SearchQuery};
+use millhand_common::brownout::Step;
+use millhand_common::model::{
+    CollectionName, EventBody, JobError, Passage, PassageRef, StepKind, TenantId, degraded,
+};
+use millhand_common::ports::{Documents, DocumentsError, Index, IndexError, Reranker, SearchQuery};
 use millhand_common::text::analyze::Language;
 use millhand_common::trace;
 use serde::{Deserialize, Serialize};
@@ -19,6 +22,8 @@ const CANDIDATES: usize = 40;
 /// Passages kept, and their text: what fits a prompt beside a long answer.
 const KEPT: usize = 10;
 const KEPT_BYTES: usize = 20 * 1024;
+/// Passages kept in a brownout: less than half of the prompt.
+const KEPT_UNDER_LOAD: usize = 4;
 /// Two passages with this share of their terms in common say the same.
 const SAME: f32 = 0.85;
 
@@ -31,6 +36,9 @@ pub(crate) struct Found {
     pub(crate) asked: Vec<Vec<AskedTerm>>,
     /// There was something to search.
     pub(crate) searched: bool,
+    /// What it went without for the load.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) degraded: Vec<String>,
 }
 
 /// Searches the job's collections with every wording, as one journaled step.
@@ -57,6 +65,7 @@ pub(crate) async fn journaled(
         gen_ai.operation.name = "retrieval"
     );
     let found: Found = attempt.step(key, kind, search(attempt, deps, texts).instrument(span)).await?;
+    attempt.go_without(&found.degraded);
     let passages = found.passages.iter().map(PassageRef::from).collect();
     attempt.emit(EventBody::RetrievalCompleted { passages }).await?;
     Ok(found)
@@ -83,8 +92,30 @@ async fn search(attempt: &Attempt, deps: &AnswerDeps, texts: Vec<String>) -> Res
         limit: CANDIDATES,
     };
     let candidates = find(index.as_ref(), &spec.tenant, &query).await?;
-    let judged = rerank(attempt, deps, &query.texts[0], &candidates).await;
-    Ok(choose(candidates, &query.texts, judged.as_deref()))
+    let under_load = attempt.goes_without(Step::FewerPassages);
+    let reranker = deps.reranker.as_ref().filter(|_| candidates.len() > 1);
+    let judged = match reranker.filter(|_| !under_load) {
+        Some(reranker) => rerank(attempt, &**reranker, &query.texts[0], &candidates).await,
+        None => None,
+    };
+    let mut found = choose(candidates, &query.texts, judged.as_deref());
+    if under_load {
+        found.go_without(reranker.is_some());
+    }
+    Ok(found)
+}
+
+impl Found {
+    /// Keeps the best of what was found; `reranker`: there is one that was not asked.
+    fn go_without(&mut self, reranker: bool) {
+        if KEPT_UNDER_LOAD < self.passages.len() {
+            self.passages.truncate(KEPT_UNDER_LOAD);
+            self.degraded.push(degraded::FEWER_PASSAGES.to_owned());
+        }
+        if reranker {
+            self.degraded.push(degraded::NO_RERANKER.to_owned());
+        }
+    }
 }
 
 /// All collections that have documents, without the sample once there is another.
@@ -118,11 +149,10 @@ async fn vector(attempt: &Attempt, deps: &AnswerDeps, texts: &[String]) -> Optio
 /// answer.
 async fn rerank(
     attempt: &Attempt,
-    deps: &AnswerDeps,
+    reranker: &dyn Reranker,
     question: &str,
     candidates: &[Passage],
 ) -> Option<Vec<f32>> {
-    let reranker = deps.reranker.as_ref().filter(|_| candidates.len() > 1)?;
     let texts: Vec<String> =
         candidates.iter().map(|passage| format!("{}\n{}", passage.title, passage.text)).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
@@ -202,7 +232,8 @@ fn choose(candidates: Vec<Passage>, texts: &[String], judged: Option<&[f32]>) ->
             kept.push((passage, body));
         }
     }
-    Found { passages: kept.into_iter().map(|(passage, _)| passage).collect(), asked, searched: true }
+    let passages = kept.into_iter().map(|(passage, _)| passage).collect();
+    Found { passages, asked, searched: true, degraded: Vec::new() }
 }
 
 /// The heading right above a passage.

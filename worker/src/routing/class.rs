@@ -19,6 +19,8 @@ pub struct Class {
     pub on_unavailable: OnUnavailable,
     /// Other pools for some jobs; the first rule that fits counts.
     pub rules: Vec<Rule>,
+    /// The class that is asked first in a brownout: of a smaller, cheaper or wider model.
+    pub under_load: Option<String>,
 }
 
 /// Who is served by other pools than the rest. All that it names must hold.

@@ -10,9 +10,10 @@ use tokio::time::Instant;
 
 use super::breaker::{Breaker, Entry, Signal};
 use super::budget::RetryBudget;
+use super::width::Width;
 use crate::quota::Quota;
 
-/// Where calls go: a model with a quota, a breaker and a retry budget of its own.
+/// Where calls go: a model with a quota, a breaker, a retry budget and a width of its own.
 pub struct Pool {
     name: String,
     model: Arc<dyn ChatModel>,
@@ -24,6 +25,7 @@ pub struct Pool {
 struct Health {
     breaker: Breaker,
     budget: RetryBudget,
+    width: Width,
     /// How the last call ended that was a sign of sickness.
     last_failure: String,
 }
@@ -35,6 +37,7 @@ impl Pool {
         let health = Health {
             breaker: Breaker::default(),
             budget: RetryBudget::new(Duration::ZERO),
+            width: Width::default(),
             last_failure: String::new(),
         };
         let pool =
@@ -56,16 +59,22 @@ impl Pool {
         self.quota.as_ref()
     }
 
-    /// The right to make one call; else how long there is none.
-    pub(crate) fn enter(self: &Arc<Self>) -> Result<Pass, Duration> {
+    /// The right to make one call; else why there is none.
+    pub(crate) fn enter(self: &Arc<Self>) -> Result<Pass, NoEntry> {
         let mut health = self.lock();
-        let entry = health.breaker.enter(self.now());
+        let entered = self.now();
+        let entry = health.breaker.enter(entered);
+        let probe = match entry {
+            Entry::Pass if health.width.enter(entered) => Ok(false),
+            Entry::Pass => Err(NoEntry::Full),
+            Entry::Probe => {
+                health.width.enter_anyway();
+                Ok(true)
+            }
+            Entry::Shut(wait) => Err(NoEntry::Shut(wait)),
+        };
         self.show(&health);
-        match entry {
-            Entry::Pass => Ok(Pass { pool: Arc::clone(self), probe: false }),
-            Entry::Probe => Ok(Pass { pool: Arc::clone(self), probe: true }),
-            Entry::Shut(wait) => Err(wait),
-        }
+        probe.map(|probe| Pass { pool: Arc::clone(self), entered, probe })
     }
 
     /// How long no call may be made; `None` when one may.
@@ -89,9 +98,12 @@ impl Pool {
         may
     }
 
-    fn ended(&self, probe: bool, failed: Option<&ModelError>) {
+    fn ended(&self, entered: Duration, probe: bool, failed: Option<&ModelError>) {
         let signal = failed.map_or(Signal::Good, signal);
         let mut health = self.lock();
+        if let Some(ModelError::Overloaded { .. }) = failed {
+            health.width.overloaded(self.now(), entered);
+        }
         if let (Signal::Sick | Signal::NoCredit, Some(err)) = (signal, failed) {
             health.last_failure = err.to_string();
         }
@@ -111,9 +123,10 @@ impl Pool {
     }
 
     fn show(&self, health: &Health) {
-        let Health { breaker, budget, .. } = health;
+        let Health { breaker, budget, width, .. } = health;
         gauge!(telemetry::MODEL_BREAKER_STATE, "pool" => self.name.clone()).set(breaker.gauge());
         gauge!(telemetry::MODEL_RETRY_BUDGET_LEFT, "pool" => self.name.clone()).set(budget.left());
+        gauge!(telemetry::MODEL_WIDTH, "pool" => self.name.clone()).set(width.limit().unwrap_or(0.0));
     }
 
     fn now(&self) -> Duration {
@@ -125,9 +138,20 @@ impl Pool {
     }
 }
 
+/// Why no call may be made now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoEntry {
+    /// The pool is left alone for this long.
+    Shut(Duration),
+    /// As many calls are under way as the provider could bear when it last had too much to do.
+    Full,
+}
+
 /// The right to make one call of a pool. Dropped, it leaves no trace.
 pub(crate) struct Pass {
     pool: Arc<Pool>,
+    /// When it was given.
+    entered: Duration,
     /// It finds out whether the pool is well again: others wait for it.
     probe: bool,
 }
@@ -140,24 +164,25 @@ impl Pass {
     /// Text has come: who waits for a probe need not wait for its last word.
     pub(crate) fn answering(&mut self) {
         if std::mem::take(&mut self.probe) {
-            self.pool.ended(true, None);
+            self.pool.ended(self.entered, true, None);
         }
     }
 
     /// The call has ended.
     pub(crate) fn ended(mut self, failed: Option<&ModelError>) {
         let probe = std::mem::take(&mut self.probe);
-        self.pool.ended(probe, failed);
+        self.pool.ended(self.entered, probe, failed);
     }
 }
 
 impl Drop for Pass {
     fn drop(&mut self) {
+        let mut health = self.pool.lock();
+        health.width.leave();
         if self.probe {
-            let mut health = self.pool.lock();
             health.breaker.probe_lost(self.pool.now());
-            self.pool.show(&health);
         }
+        self.pool.show(&health);
     }
 }
 

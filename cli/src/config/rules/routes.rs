@@ -23,6 +23,7 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     for (name, class) in &config.routes {
         pools_are_there(config, name, class)?;
         pools_have_weight(name, class)?;
+        class_under_load(config, name, class)?;
     }
     agents(config)
 }
@@ -92,6 +93,20 @@ fn pools_have_weight(name: &str, class: &Class) -> Result<(), ConfigError> {
                 "`routes.{name}.{key}` gives no pool any weight: name one at least, e.g. pools = {{ default = 1 }}"
             ));
         }
+    }
+    Ok(())
+}
+
+fn class_under_load(config: &Config, name: &str, class: &Class) -> Result<(), ConfigError> {
+    let Some(smaller) = class.under_load.as_deref() else { return Ok(()) };
+    if smaller == name || !config.routes.contains_key(smaller) {
+        let classes: Vec<&str> =
+            config.routes.keys().map(String::as_str).filter(|class| *class != name).collect();
+        return rule(format!(
+            "`routes.{name}.under_load` names no other class: `{smaller}` is to be one of `[routes]`, and not itself; \
+             {}",
+            there(&classes)
+        ));
     }
     Ok(())
 }

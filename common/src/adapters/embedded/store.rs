@@ -453,7 +453,7 @@ mod tests {
         assert_eq!(store.append(&run.lease, seq, delta).await.unwrap(), Appended::Duplicate);
         assert_eq!(follower.next().await.unwrap().unwrap().kind, "output_text.delta");
         let terminal = Terminal {
-            output: Some(Output::Answer { text: "答案".to_owned(), answered: true, citations: Vec::new() }),
+            output: Some(Output::answer("答案", true, Vec::new())),
             ..Terminal::bare(Status::Completed)
         };
         let by = By::Owner { epoch: run.lease.epoch, first_seq: seq + 1, tail: Vec::new() };

@@ -99,7 +99,7 @@ pub async fn a_kept_job_protects_what_it_cites(subject: &Subject) {
     assert!(!subject.reader.is_cited(document_id).await.expect("is_cited"));
     let events = vec![delta("a"), EventBody::CitationAdded(citation.clone())];
     assert_eq!(subject.jobs.append(&run.lease, 3, events).await.expect("append"), Appended::Ok);
-    let output = Output::Answer { text: "a".to_owned(), answered: true, citations: vec![citation] };
+    let output = Output::answer("a", true, vec![citation]);
     subject.finish(&run, Terminal { output: Some(output), ..completed("a") }).await;
     assert!(subject.reader.is_cited(document_id).await.expect("is_cited"));
     assert!(subject.jobs.delete(&job.spec.tenant, job.spec.id).await.expect("delete"));

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use futures::StreamExt;
-use millhand_common::model::{Citation, Passage, Span, Usage};
+use millhand_common::model::{Citation, Passage, Span, Usage, degraded};
 use millhand_common::ports::{ChatDelta, ChatRequest, FinishReason, LimitFacts, ModelError};
 use millhand_common::telemetry;
 use tracing::Instrument;
@@ -55,7 +55,7 @@ pub(super) async fn call(
     let spec = &speaker.attempt.job().spec;
     let bounds = [seat.permit.as_ref().and_then(Permit::max_output_tokens), booked.max_output_tokens()];
     let bound = bounds.into_iter().flatten().min();
-    let max_output_tokens = spec.max_output_tokens.or(bound);
+    let max_output_tokens = speaker.attempt.max_output_tokens(bound);
     let mut observed = Observed::chat(pool.model().name(), pool.model().origin(), max_output_tokens);
     let span = observed.span();
     let request = ChatRequest {
@@ -72,7 +72,13 @@ pub(super) async fn call(
     }
     booked.sent();
     let result = listen(speaker, &pool, request, &prompt.passages, &mut seat, booked, &mut observed);
-    let result = result.instrument(span).await;
+    let mut result = result.instrument(span).await;
+    if let Ok(reply) = &mut result
+        && reply.finish == FinishReason::Length
+        && speaker.attempt.is_shorter(max_output_tokens)
+    {
+        reply.degraded.push(degraded::SHORTER_ANSWER.to_owned());
+    }
     match &result {
         Ok(_) => booked.learn(&speaker.text),
         Err(Broken::Model(err)) => {
@@ -227,8 +233,7 @@ impl<'a> Writing<'a> {
 
     pub(super) fn reply(self, model: &str, finish: FinishReason, usage: Option<Usage>) -> Reply {
         let Self { none, unsupported_marks, raw, .. } = self;
-        let model = model.to_owned();
-        Reply { finish, usage, model, cached: false, none, unsupported_marks, tool_calls: Vec::new(), raw }
+        Reply { none, unsupported_marks, raw, ..Reply::of(model, finish, usage) }
     }
 
     async fn write(&mut self, speaker: &mut Speaker<'_>, piece: Piece) -> Result<(), Stopped> {

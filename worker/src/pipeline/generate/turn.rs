@@ -12,7 +12,7 @@ use crate::attempt::{Attempt, Failure};
 use crate::pipeline::again::{self, Ending, Next, Standing, TOO_LONG, Tries, Why};
 use crate::pipeline::compose::Prompt;
 use crate::quota::{Denied, Permit};
-use crate::routing::{OnUnavailable, Pass, Pool, Route};
+use crate::routing::{NoEntry, OnUnavailable, Pass, Pool, Route};
 use crate::run::jitter;
 
 /// The right to make one call.
@@ -91,8 +91,13 @@ impl<'a> Turn<'a> {
             }
             let pass = match pool.enter() {
                 Ok(pass) => pass,
-                Err(pause) => {
+                Err(NoEntry::Shut(pause)) => {
                     why.push((at, Why::Shut(pause, pool.last_failure())));
+                    continue;
+                }
+                // It serves, as many as it can: another pool may, or the job waits as for quota.
+                Err(NoEntry::Full) => {
+                    why.push((at, Why::Later(again::back(jitter()))));
                     continue;
                 }
             };
@@ -135,7 +140,7 @@ impl<'a> Turn<'a> {
     /// No pool serves the job now. `why` says it of those that are not over.
     fn nobody(&mut self, attempt: &Attempt, mut why: Vec<(usize, Why)>) -> Result<(), Failure> {
         let route: &Route = self.route;
-        let Route { class, pools, on_unavailable } = route;
+        let Route { class, pools, on_unavailable, .. } = route;
         for (at, tried) in self.pools.iter_mut().enumerate() {
             let Some(over) = tried.over.take() else { continue };
             why.push((
