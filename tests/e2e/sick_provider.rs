@@ -11,7 +11,7 @@ use millhand_tests::log::check_log;
 use millhand_tests::servers::{Kind, RabbitMq, Redis};
 use millhand_tests::{Launch, Provider, Server, wait_for};
 
-/// Calls made for each that was needed, at most: what an outage of an hour costs no more than one of a minute.
+/// Calls made for each job, at most: what a sick provider costs beside the one call that answers.
 const AMPLIFICATION: f64 = 1.1;
 /// Submitted at a time, as a client does that waits for its answers.
 const AT_ONCE: usize = 25;
