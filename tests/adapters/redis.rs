@@ -33,7 +33,7 @@ fn alone() -> RedisOptions {
     RedisOptions {
         prefix: format!("test-{}", MADE.fetch_add(1, Ordering::Relaxed)),
         clock: StoreClock::manual(),
-        shares: store::shares(),
+        shares: Some(store::shares()),
         ..RedisOptions::default()
     }
 }

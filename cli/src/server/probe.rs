@@ -15,7 +15,7 @@ const CALL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Whether the shared store can be written; how far its clock is ahead of this machine's, in milliseconds.
 pub(crate) async fn store(config: &Config) -> anyhow::Result<i64> {
-    let store = shared::redis(config).await?;
+    let store = shared::redis_as_it_is(config).await?;
     store.ready().await.context("it cannot be written")?;
     let before = Timestamp::now().as_millis();
     // A version is the store's time in microseconds, or just above the last one.

@@ -8,6 +8,7 @@ use millhand_common::adapters::rabbitmq::{RabbitBroker, RabbitConfig};
 use millhand_common::adapters::redis::{
     AnswerOptions, LimiterOptions, RedisAnswers, RedisLimiter, RedisOptions, RedisStore,
 };
+use millhand_common::model::Shares;
 use millhand_common::ports::{
     AnswerCache, Broker, Documents, Embedder, Index, Keys, LimitPolicy, RateLimiter,
 };
@@ -15,12 +16,22 @@ use millhand_common::search::Opened;
 
 use crate::config::{Config, IndexConfig, Secret};
 
+/// For processes that accept or run jobs.
 pub(super) async fn redis(config: &Config) -> anyhow::Result<Arc<RedisStore>> {
+    open(config, Some(config.shares())).await
+}
+
+/// For commands, whose configuration need not be that of the servers.
+pub(super) async fn redis_as_it_is(config: &Config) -> anyhow::Result<Arc<RedisStore>> {
+    open(config, None).await
+}
+
+async fn open(config: &Config, shares: Option<Shares>) -> anyhow::Result<Arc<RedisStore>> {
     let options = RedisOptions {
         keep_jobs: config.retention.jobs,
         keep_events: config.retention.events.min(config.retention.jobs),
         allow_unsafe: config.store.allow_unsafe,
-        shares: config.shares(),
+        shares,
         ..RedisOptions::default()
     };
     RedisStore::open(address(config.store.url.as_ref()), options).await.context("[store]")
@@ -28,7 +39,7 @@ pub(super) async fn redis(config: &Config) -> anyhow::Result<Arc<RedisStore>> {
 
 /// The keys, where the jobs are.
 pub(crate) async fn keys(config: &Config) -> anyhow::Result<Arc<dyn Keys>> {
-    Ok(redis(config).await?)
+    Ok(redis_as_it_is(config).await?)
 }
 
 /// The quota of one model, where the jobs are.

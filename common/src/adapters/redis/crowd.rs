@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use redis::Value;
 
-use crate::model::{Lane, Shares, TenantId};
+use crate::model::{Lane, Share, Shares, TenantId};
 use crate::ports::{Line, StoreError, TenantLoad};
 
 use super::due::SHARDS;
@@ -47,10 +47,11 @@ impl Crowd {
 
     /// Below how many jobs in line the tenant is below its share, by [`Shares::is_below`]; `None` when no other
     /// tenant has any.
-    pub(super) fn before(&self, tenant: &TenantId, lane: Lane, shares: &Shares) -> Option<f64> {
+    pub(super) fn before(&self, tenant: &TenantId, lane: Lane, shares: Option<&Shares>) -> Option<f64> {
         let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let of = usize::from(lane == Lane::Batch);
-        let weight = |tenant| f64::from(shares.of(tenant).weight);
+        let share = |tenant| shares.map_or_else(Share::default, |shares| shares.of(tenant));
+        let weight = |tenant| f64::from(share(tenant).weight);
         let others = lines.0[of].iter().filter(|(other, _)| other != tenant);
         others.map(|(other, backlog)| *backlog as f64 * weight(tenant) / weight(other)).reduce(f64::max)
     }
@@ -88,7 +89,7 @@ impl RedisStore {
 
     /// Tells the scripts what was configured.
     pub(super) async fn write_shares(&self) -> Result<(), StoreError> {
-        let Shares { others, tenants } = &self.options.shares;
+        let Some(Shares { others, tenants }) = &self.options.shares else { return Ok(()) };
         let named = tenants.iter().map(|(tenant, share)| (tenant.as_str(), share));
         let args: Vec<String> = std::iter::once(("", others))
             .chain(named)

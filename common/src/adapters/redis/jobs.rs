@@ -145,7 +145,7 @@ impl JobStore for RedisStore {
             queued(accept.expected),
             queued(Expected { position: None, start_at: spec.not_before }),
             self.crowd
-                .before(&spec.tenant, spec.lane, &self.options.shares)
+                .before(&spec.tenant, spec.lane, self.options.shares.as_ref())
                 .map_or(String::new(), |most| most.to_string()),
             refused.to_owned(),
             moment(accept.expected.start_at),

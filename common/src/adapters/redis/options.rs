@@ -22,8 +22,9 @@ pub struct RedisOptions {
     /// Serve on a server that can lose what it has confirmed, with a warning.
     pub allow_unsafe: bool,
     pub clock: StoreClock,
-    /// Written when the store is opened: what the process that started last was told holds for all.
-    pub shares: Shares,
+    /// Written when the store is opened: what the process that started last was told holds for all. `None`
+    /// leaves them as they are: for programs that neither accept nor run jobs.
+    pub shares: Option<Shares>,
 }
 
 impl Default for RedisOptions {
@@ -35,7 +36,7 @@ impl Default for RedisOptions {
             patience: Duration::from_millis(2500),
             allow_unsafe: false,
             clock: StoreClock::Server,
-            shares: Shares::default(),
+            shares: None,
         }
     }
 }
