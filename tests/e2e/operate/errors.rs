@@ -95,6 +95,8 @@ async fn top_shows_who_has_how_much() {
     for (tenant, count) in [("capped", 3), ("steady", 1), ("waits", 2)] {
         let key = keys(&["create", "--tenant", tenant, "--data", data], &[]).await;
         let key = key["key"].as_str().unwrap().to_owned();
+        // While no key is known everybody is one tenant.
+        becomes(&server.client, "mh_none", "/v1/jobs", 401).await;
         becomes(&server.client, &key, "/v1/jobs", 200).await;
         for _ in 0..count {
             jobs.push((submit(&server.client, &key).await, key.clone()));

@@ -72,7 +72,13 @@ pub(super) async fn a_tenant_starves(system: &System) {
     running(&worker, 1.0).await;
     system.cluster.broker(Signal::STOP);
     join_all((0..240).map(|_| submit(&large, 10))).await;
-    running(&worker, 4.0).await;
+    // All of them are due by then, and most of them wait for a minute more.
+    wait_for("it to be served", async || {
+        let tenants = worker.operator().get("/v1/tenants").await.json();
+        let mut all = tenants["data"].as_array()?.iter();
+        (all.find(|one| one["tenant"] == "large")?["waiting"].as_u64()? <= 210).then_some(())
+    })
+    .await;
     submit(&small, 1).await;
     system.fires(&["MillhandTenantStarves"], async || {}).await;
     system.cluster.broker(Signal::CONT);
