@@ -49,10 +49,12 @@ struct Second {
     at: u64,
     all: u32,
     sick: u32,
+    /// Sick ones since the last good one, of whatever second.
+    on_end: u32,
 }
 
-/// Opens at half of at least [`MIN_SAMPLES`] calls gone wrong within ten seconds; then one call at a time
-/// finds out whether it may close.
+/// Opens at half of at least [`MIN_SAMPLES`] calls gone wrong within ten seconds, or at as many on end, since after
+/// a busy time half of all would be many; then one call at a time finds out whether it may close.
 #[derive(Debug)]
 pub(super) struct Breaker {
     state: State,
@@ -129,12 +131,18 @@ impl Breaker {
         }
         second.all += 1;
         second.sick += u32::from(sick);
+        second.on_end += u32::from(sick);
+        if !sick {
+            self.seconds.iter_mut().for_each(|second| second.on_end = 0);
+        }
     }
 
     fn is_sick(&self, now: Duration) -> bool {
         let recent = self.seconds.iter().filter(|second| second.at + WINDOW_SECONDS as u64 > now.as_secs());
-        let (all, sick) = recent.fold((0, 0), |(all, sick), one| (all + one.all, sick + one.sick));
-        all >= MIN_SAMPLES && sick * 2 >= all
+        let (all, sick, on_end) = recent.fold((0, 0, 0), |(all, sick, on_end), one| {
+            (all + one.all, sick + one.sick, on_end + one.on_end)
+        });
+        all >= MIN_SAMPLES && (sick * 2 >= all || on_end >= MIN_SAMPLES)
     }
 
     fn pause(&mut self, now: Duration) {
@@ -186,6 +194,18 @@ mod tests {
         end(&mut breaker, at(1000), 11, Signal::Good);
         end(&mut breaker, at(2000), 10, Signal::Sick);
         assert_eq!(breaker.enter(at(2000)), Entry::Pass, "ten of twenty-one are less than half");
+    }
+
+    #[test]
+    fn after_a_busy_time_twenty_on_end_are_enough() {
+        let mut breaker = Breaker::default();
+        end(&mut breaker, at(0), 1000, Signal::Good);
+        end(&mut breaker, at(900), 19, Signal::Sick);
+        end(&mut breaker, at(950), 1, Signal::Good);
+        end(&mut breaker, at(1000), 19, Signal::Sick);
+        assert_eq!(breaker.enter(at(1000)), Entry::Pass, "one was good in between");
+        end(&mut breaker, at(2000), 1, Signal::Sick);
+        assert_eq!(breaker.enter(at(2000)), Entry::Shut(FIRST_PAUSE));
     }
 
     #[test]
