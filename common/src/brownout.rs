@@ -154,7 +154,7 @@ impl Brownout {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn only_configured_steps_are_taken_and_who_waits_for_a_turn_is_told() {
         let steps = vec![Step::Coalesce, Step::RefuseBatch];
         let brownout = Brownout::new(BrownoutConfig { steps, ..BrownoutConfig::default() });
