@@ -21,7 +21,7 @@ pub(super) async fn too_much_waits(system: &System, worker: &Server) {
     let client = &system.api.client;
     let held = join_all((0..4).map(|_| client.submit(batch(1200)))).await;
     running(worker, 4.0).await;
-    let waiting = join_all((0..8).map(|_| client.submit(batch(1)))).await;
+    let waiting = join_all((0..120).map(|_| client.submit(batch(1)))).await;
     system.fires(&["MillhandWaitTooLong"], async || {}).await;
     // These would mind.
     let impatient = json!({"input": "急 tokens=1", "agent": "chat", "lane": "batch"});

@@ -101,8 +101,8 @@ fn launch(cluster: &Cluster, provider: &Provider, role: &'static str) -> Launch 
         .env("MILLHAND_PRICES__DEAR-1__INPUT_PER_MILLION", "0")
         .env("MILLHAND_PRICES__DEAR-1__OUTPUT_PER_MILLION", "100000")
         .env("MILLHAND_BUDGETS__PER_JOB_USD", "1")
-        // Few, so that a line that does not move is soon too long.
-        .env("MILLHAND_API__ADMISSION__EXPECTED_JOBS_PER_SECOND", "1")
+        // Few, so that a line that does not move is soon too long; enough for a job that waits half a second.
+        .env("MILLHAND_API__ADMISSION__EXPECTED_JOBS_PER_SECOND", "20")
         .env("MILLHAND_TENANTS__LARGE__WEIGHT", "100")
         .env("MILLHAND_MODELS__TIGHT__LIMITS__CONCURRENCY", "1")
         .env("MILLHAND_ROUTES__SICK__FALLBACK", "[\"default\"]")
