@@ -50,15 +50,13 @@ fn show_lanes(lanes: &[LaneDepth]) {
 
 /// Numbers of them, never their names.
 fn show_tenants(tenants: &[TenantLoad]) {
-    let states: [(&str, fn(&TenantLoad) -> bool); 3] = [
-        ("waiting", |tenant| 0 < tenant.waiting),
-        ("running", |tenant| 0 < tenant.running),
-        ("capped", |tenant| 0 < tenant.waiting && tenant.at_cap),
-    ];
-    for (state, is_in) in states {
+    let count = |state: &'static str, is_in: fn(&TenantLoad) -> bool| {
         let count = tenants.iter().filter(|tenant| is_in(tenant)).count();
         gauge!(telemetry::TENANTS, "state" => state).set(as_gauge(count as u64));
-    }
+    };
+    count("waiting", |tenant| 0 < tenant.waiting);
+    count("running", |tenant| 0 < tenant.running);
+    count("capped", |tenant| 0 < tenant.waiting && tenant.at_cap);
     let longest = tenants.iter().map(|tenant| tenant.unserved_ms).max().unwrap_or(0);
     gauge!(telemetry::TENANT_UNSERVED).set(seconds(longest));
 }

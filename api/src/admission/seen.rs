@@ -296,7 +296,7 @@ mod tests {
                 },
                 ..LaneDepth::empty(Lane::Interactive)
             };
-            seen.see_progress(&[lane], &[worker.clone()], start + Duration::from_secs(second));
+            seen.see_progress(&[lane], std::slice::from_ref(worker), start + Duration::from_secs(second));
         };
         let (busy, idle) = (worker(4), WorkerInfo { running: 3, ..worker(4) });
         look(&mut seen, 0, 0, 0, &busy);
