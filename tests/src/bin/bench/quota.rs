@@ -102,8 +102,5 @@ pub(crate) async fn measure(words: &[&str]) -> anyhow::Result<()> {
         kills::measure(&mut table, wanted.kills).await?;
     }
     println!("{policies}\n{table}");
-    println!(
-        "A quiet tenant beside a noisy one is not measured: its load is not part of this benchmark yet."
-    );
     Ok(())
 }
