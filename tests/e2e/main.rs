@@ -28,6 +28,7 @@ mod mixes;
 mod newcomer;
 mod nginx;
 mod operate;
+mod order;
 mod overload;
 mod poison;
 mod provider;

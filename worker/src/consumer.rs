@@ -17,14 +17,14 @@ use tokio_util::sync::CancellationToken;
 
 use millhand_common::brownout::{Brownout, Step};
 use millhand_common::crash;
-use millhand_common::model::{JobId, Lane, WorkerId};
+use millhand_common::model::{Hint, JobId, Lane, WorkerId};
 use millhand_common::ports::{AckAfter, Broker, Claim, Claimed, Delivery, Documents, JobStore, Lease, Run};
 use millhand_common::telemetry;
 
 use crate::Pipeline;
 use crate::lease::Orders;
 use crate::quota::{Quota, opened, pulled};
-use hand_on::hand_on;
+use hand_on::{hand_on, hand_on_surplus};
 use orders::{obey, say_present};
 use place::run_claimed;
 use turn::Source;
@@ -179,6 +179,7 @@ impl Worker {
         let mut beside = JoinSet::new();
         beside.spawn(say_present(Arc::clone(&shared), config.clone(), shutdown.clone(), stopped.clone()));
         beside.spawn(obey(Arc::clone(&shared), stopped.clone()));
+        beside.spawn(hand_on_surplus(Arc::clone(&shared), stopped.clone()));
         if shared.broker.ack_after() == AckAfter::Claim {
             beside.spawn(hand_on(Arc::clone(&shared), config.slots, shutdown.clone(), stopped.clone()));
         }
@@ -316,12 +317,7 @@ async fn take_hint(shared: &Shared, slot: OwnedSemaphorePermit, delivery: Delive
             }
             run_claimed(shared, *run, taken).await;
         }
-        Ok(Claimed::Busy) if delivery.redelivered => {
-            // The earlier owner may be gone: it has 400 ms to say that it is not.
-            if let Err(err) = shared.store.challenge(&hint.tenant, hint.job).await {
-                tracing::warn!(error = %err, "cannot challenge the owner of a redelivered job");
-            }
-        }
+        Ok(Claimed::Busy) if delivery.redelivered => challenge(shared, &hint).await,
         Ok(Claimed::Busy | Claimed::Waiting | Claimed::Done) => {}
         Err(err) => {
             tracing::warn!(job.id = %hint.job, error = %err, "cannot claim, the hint goes back");
@@ -336,6 +332,13 @@ async fn take_hint(shared: &Shared, slot: OwnedSemaphorePermit, delivery: Delive
 
 fn count_claim(by: &'static str, run: &Run) {
     metrics::counter!(telemetry::CLAIMS, "by" => by, "lane" => run.job.spec.lane.as_str()).increment(1);
+}
+
+/// The earlier owner of a redelivered job may be gone: it has 400 ms to say that it is not.
+async fn challenge(shared: &Shared, hint: &Hint) {
+    if let Err(err) = shared.store.challenge(&hint.tenant, hint.job).await {
+        tracing::warn!(error = %err, "cannot challenge the owner of a redelivered job");
+    }
 }
 
 async fn ack(delivery: Delivery) {

@@ -15,6 +15,13 @@ pub trait Broker: Send + Sync {
     /// else can read, so an adapter holds no more than it was asked for. Cancel-safe: dropping it loses no hint.
     async fn receive(&self, lane: Lane) -> Result<Delivery, BrokerError>;
 
+    /// Hints that were sent to this process and that nobody here asks for: others may have room, and given
+    /// back they could go to the end of the line. Their jobs are to be made due, and then they are acked. Never
+    /// returns where none are sent unasked. Cancel-safe: dropping it loses no hint.
+    async fn surplus(&self) -> Vec<Delivery> {
+        std::future::pending().await
+    }
+
     /// When hints of jobs that run are to be acked.
     fn ack_after(&self) -> AckAfter {
         AckAfter::Close
@@ -64,7 +71,7 @@ pub struct Delivery {
 pub trait Settle: Send + Sync {
     /// Removes the hint for good.
     async fn ack(self: Box<Self>) -> Result<(), BrokerError>;
-    /// Gives the hint back at once. Called from `Drop`, so it must not block.
+    /// Gives the hint back at once, perhaps to the end of the line. Called from `Drop`, so it must not block.
     fn give_back(self: Box<Self>);
 }
 

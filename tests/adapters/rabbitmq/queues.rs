@@ -5,6 +5,7 @@ use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use millhand_common::conformance::broker::depth_becomes;
 use millhand_tests::wait_for;
+use tokio::task::JoinSet;
 
 use super::*;
 
@@ -32,17 +33,24 @@ async fn no_more_hints_are_in_hand_than_slots() {
     slots_hold(&broker, 4).await;
 }
 
-/// A process whose slots went to other work keeps no hints from those with free slots.
+/// A process whose slots went to other work hands over what it was sent, in order, and is sent no more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hints_that_nobody_asks_for_go_to_who_does() {
+async fn hints_that_nobody_asks_for_are_surplus() {
     let config = alone(shared().await.url(), 16);
     let (full, free) = (connect(&config).await, connect(&config).await);
-    full.publish(&hints(12)).await.unwrap();
+    let sent = hints(12);
+    full.publish(&sent).await.unwrap();
     let held = receive(&full, Lane::Interactive).await;
-    for delivery in receive_many(&free, 11).await {
+    let surplus = full.surplus().await;
+    let jobs: Vec<JobId> = surplus.iter().map(|delivery| delivery.hint.job).collect();
+    assert_eq!(jobs, sent[1..].iter().map(|hint| hint.job).collect::<Vec<_>>());
+    free.publish(&hints(3)).await.unwrap();
+    let others = receive_many(&free, 3).await;
+    // Not settled, it goes to who asks.
+    drop(surplus);
+    for delivery in receive_many(&free, 11).await.into_iter().chain(others).chain([held]) {
         delivery.ack().await.unwrap();
     }
-    held.ack().await.unwrap();
     // Asked again, it is sent hints again.
     drop(free);
     slots_hold(&full, 16).await;
@@ -81,6 +89,15 @@ async fn a_hint_that_reaches_no_queue_is_not_published() {
 async fn a_deleted_queue_is_made_and_consumed_again() {
     let config = alone(shared().await.url(), 2);
     let (broker, another) = (connect(&config).await, connect(&config).await);
+    // One of them may be sent both hints.
+    let mut given_back = JoinSet::new();
+    for broker in [broker.clone(), another.clone()] {
+        given_back.spawn(async move {
+            loop {
+                drop(broker.surplus().await);
+            }
+        });
+    }
     broker.publish(&hints(2)).await.unwrap();
     let lost = [receive(&broker, Lane::Interactive).await, receive(&another, Lane::Interactive).await];
     let other = Other::connect(&config.url).await;
@@ -102,7 +119,7 @@ async fn a_deleted_queue_is_made_and_consumed_again() {
     for delivery in next {
         delivery.ack().await.unwrap();
     }
-    drop((lost, another));
+    drop((lost, another, given_back));
     slots_hold(&broker, 2).await;
 }
 

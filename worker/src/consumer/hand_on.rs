@@ -1,5 +1,5 @@
-//! Hints that only this process can read do not wait for it: while it takes nothing and others have room,
-//! it makes their jobs due.
+//! Hints that only this process can take do not wait for it: their jobs are made due, and whoever has room first
+//! runs them.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,7 +11,7 @@ use millhand_common::telemetry;
 use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 
-use super::{Shared, ack};
+use super::{PAUSE, Shared, ack, challenge};
 
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// A slot that is free again within this takes the hints itself.
@@ -21,7 +21,24 @@ const READ: Duration = Duration::from_millis(300);
 /// Hints moved at a time, however much room others have.
 const AT_ONCE: usize = 64;
 
-/// Looks until the worker has stopped. A worker that drains takes nothing any more.
+/// Until the worker has stopped: what the broker sent and no slot asks for.
+pub(super) async fn hand_on_surplus(shared: Arc<Shared>, stopped: CancellationToken) {
+    let handing_on = async {
+        loop {
+            let hints = shared.broker.surplus().await;
+            while let Err(err) = make_due(&shared, &hints).await {
+                tracing::warn!(error = %err, "hints that came unasked are kept until the store takes them");
+                tokio::time::sleep(PAUSE).await;
+            }
+            settle(&shared, hints).await;
+        }
+    };
+    // Dropped, it gives back the hints that are not moved.
+    stopped.run_until_cancelled(handing_on).await;
+}
+
+/// Until the worker has stopped: hints of a broker that only this process can read, while it takes nothing and
+/// others have room. A worker that drains takes nothing any more.
 pub(super) async fn hand_on(
     shared: Arc<Shared>,
     slots: u32,
@@ -69,14 +86,27 @@ async fn move_hints(shared: &Shared) -> Result<(), StoreError> {
         if hints.is_empty() {
             continue;
         }
-        let jobs: Vec<_> = hints.iter().map(|hint| (hint.hint.tenant.clone(), hint.hint.job)).collect();
-        shared.store.unhinted(&jobs).await?;
-        metrics::counter!(telemetry::HINTS_HANDED_ON).increment(jobs.len() as u64);
-        for hint in hints {
-            ack(hint).await;
-        }
+        make_due(shared, &hints).await?;
+        settle(shared, hints).await;
     }
     Ok(())
+}
+
+async fn make_due(shared: &Shared, hints: &[Delivery]) -> Result<(), StoreError> {
+    let jobs: Vec<_> = hints.iter().map(|hint| (hint.hint.tenant.clone(), hint.hint.job)).collect();
+    shared.store.unhinted(&jobs).await?;
+    metrics::counter!(telemetry::HINTS_HANDED_ON).increment(jobs.len() as u64);
+    Ok(())
+}
+
+/// Once their jobs are due, or run.
+async fn settle(shared: &Shared, hints: Vec<Delivery>) {
+    for hint in hints {
+        if hint.redelivered {
+            challenge(shared, &hint.hint).await;
+        }
+        ack(hint).await;
+    }
 }
 
 /// Up to `most` hints, the oldest first.

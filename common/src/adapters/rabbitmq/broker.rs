@@ -106,6 +106,15 @@ impl Broker for RabbitBroker {
         Ok(self.consumer(lane).receive().await)
     }
 
+    async fn surplus(&self) -> Vec<Delivery> {
+        let [interactive, batch] = &self.lanes;
+        // Cancel-safe: each takes in its last poll only.
+        tokio::select! {
+            hints = interactive.surplus() => hints,
+            hints = batch.surplus() => hints,
+        }
+    }
+
     fn destination(&self, lane: Lane) -> Destination {
         Destination { system: "rabbitmq", name: self.topology.queue(lane).to_string() }
     }

@@ -23,7 +23,7 @@ use crate::model::Hint;
 use crate::ports::{BrokerError, Delivery, Settle};
 use crate::telemetry;
 
-/// How long hints that nobody asks for are kept: due work has taken the slots that they were for.
+/// How long hints come that nobody asks for: due work has taken the slots that they were for.
 const HOLD: Duration = Duration::from_millis(100);
 /// A consumer that a server has forgotten is not told so: it is found when it was sent nothing between two
 /// looks at a queue that holds something.
@@ -38,7 +38,7 @@ pub(super) struct LaneConsumer {
     state: Mutex<State>,
     /// A hint is ready.
     arrived: Notify,
-    /// The first receiver waits, or the last one stopped waiting.
+    /// The first receiver waits, or the last one stopped waiting; or the flow of hints was stopped.
     changed: Notify,
 }
 
@@ -49,12 +49,32 @@ struct State {
     ready: VecDeque<Ready>,
     /// Since when hints are ready that nobody asks for.
     surplus_since: Option<Instant>,
+    /// No more are sent before somebody asks.
+    paused: bool,
+}
+
+impl State {
+    /// One of a channel that has died is on its way to somebody else.
+    fn next(&mut self) -> Option<Ready> {
+        std::iter::from_fn(|| self.ready.pop_front()).find(|ready| ready.acker.usable())
+    }
+
+    /// What others wait for.
+    fn in_short(&self) -> (bool, bool, bool) {
+        (self.asked > 0, self.surplus_since.is_some(), self.paused)
+    }
 }
 
 struct Ready {
     hint: Hint,
     redelivered: bool,
     acker: Acker,
+}
+
+impl Ready {
+    fn lend(self) -> Delivery {
+        Delivery::new(self.hint, self.redelivered, Box::new(Lent(self.acker)))
+    }
 }
 
 /// A receiver that waits, counted for as long as it does.
@@ -92,17 +112,28 @@ impl LaneConsumer {
         let _asked = Asked::count(self);
         loop {
             let arrived = self.arrived.notified();
-            let ready = self.change(|state| {
-                // One of a channel that has died meanwhile is on its way to somebody else.
-                while state.ready.front().is_some_and(|ready| !ready.acker.usable()) {
-                    state.ready.pop_front();
-                }
-                state.ready.pop_front()
-            });
-            if let Some(Ready { hint, redelivered, acker }) = ready {
-                return Delivery::new(hint, redelivered, Box::new(Lent(acker)));
+            if let Some(ready) = self.change(State::next) {
+                return ready.lend();
             }
             arrived.await;
+        }
+    }
+
+    /// What is here and not asked for, once no more of it comes. RabbitMQ would put what it is given back to the
+    /// end of a quorum queue without a delivery limit.
+    ///
+    /// Cancel-safe: hints are taken in the last poll only.
+    pub(super) async fn surplus(&self) -> Vec<Delivery> {
+        loop {
+            let changed = self.changed.notified();
+            let hints: Vec<_> = self.change(|state| {
+                let ready = if state.paused { std::mem::take(&mut state.ready) } else { VecDeque::new() };
+                ready.into_iter().filter(|ready| ready.acker.usable()).map(Ready::lend).collect()
+            });
+            if !hints.is_empty() {
+                return hints;
+            }
+            changed.await;
         }
     }
 
@@ -155,8 +186,10 @@ impl LaneConsumer {
             if !self.take_until_surplus(&channel, &mut consumer).await? {
                 return Ok(());
             }
-            self.pause(&channel, &mut consumer).await?;
+            self.stop_flow(&channel, &mut consumer).await?;
+            self.change(|state| state.paused = true);
             self.until_asked().await;
+            self.change(|state| state.paused = false);
         }
     }
 
@@ -174,7 +207,7 @@ impl LaneConsumer {
                     Some(Err(err)) => return Err(reason(&err)),
                     None => return Ok(false),
                 },
-                () = self.surplus() => return Ok(true),
+                () = self.until_surplus() => return Ok(true),
                 () = tokio::time::sleep_until(look_at) => {
                     let waits = self.is_missing_out(channel).await?;
                     if waits && waited {
@@ -193,8 +226,8 @@ impl LaneConsumer {
         Ok(queue.message_count() > 0 && self.state().asked > 0)
     }
 
-    /// Stops the flow and gives back what nobody asked for. Hints that are in hand stay in hand.
-    async fn pause(&self, channel: &Channel, consumer: &mut Consumer) -> Result<(), String> {
+    /// Hints that are here stay here.
+    async fn stop_flow(&self, channel: &Channel, consumer: &mut Consumer) -> Result<(), String> {
         asked(channel.basic_cancel(consumer.tag(), BasicCancelOptions::default())).await?;
         let rest = async {
             while let Some(sent) = consumer.next().await {
@@ -202,11 +235,7 @@ impl LaneConsumer {
             }
             Ok(())
         };
-        in_time(rest).await?;
-        for ready in self.change(|state| std::mem::take(&mut state.ready)) {
-            give_back(&ready.acker);
-        }
-        Ok(())
+        in_time(rest).await
     }
 
     fn take(&self, message: Message) {
@@ -237,7 +266,7 @@ impl LaneConsumer {
     }
 
     /// Until hints have been ready for [`HOLD`] with nobody asking. Cancel-safe: it only waits.
-    async fn surplus(&self) {
+    async fn until_surplus(&self) {
         loop {
             let changed = self.changed.notified();
             let since = self.state().surplus_since;
@@ -255,15 +284,15 @@ impl LaneConsumer {
 
     fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state();
-        let before = (state.asked > 0, state.surplus_since.is_some());
+        let before = state.in_short();
         let changed = change(&mut state);
         if state.ready.is_empty() || state.asked > 0 {
             state.surplus_since = None;
         } else {
             state.surplus_since.get_or_insert_with(Instant::now);
         }
-        if before != (state.asked > 0, state.surplus_since.is_some()) {
-            self.changed.notify_one();
+        if before != state.in_short() {
+            self.changed.notify_waiters();
         }
         changed
     }
@@ -282,16 +311,12 @@ impl Settle for Lent {
         }
     }
 
+    /// The first poll hands it to lapin; the rest would only wait until it is written. A channel that has died
+    /// has given the hint back already.
     fn give_back(self: Box<Self>) {
-        give_back(&self.0);
+        let options = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
+        let _sent = self.0.nack(options).now_or_never();
     }
-}
-
-/// The first poll hands it to lapin; the rest would only wait until it is written. A channel that has died
-/// has given the hint back already.
-fn give_back(acker: &Acker) {
-    let options = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
-    let _sent = acker.nack(options).now_or_never();
 }
 
 async fn asked<T>(answer: impl Future<Output = lapin::Result<T>>) -> Result<T, String> {
