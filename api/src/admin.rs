@@ -193,7 +193,7 @@ pub(crate) async fn drain(
     State(admin): State<AdminState>,
     Params(NoParams {}): Params<NoParams>,
 ) -> Response {
-    admin.drain.begin();
+    admin.stage.drain();
     if let Some(on_drain) = &admin.on_drain {
         on_drain();
     }

@@ -13,7 +13,7 @@ use tracing::{Instrument, Span};
 use uuid::Uuid;
 
 use crate::error::ApiError;
-use crate::state::Drain;
+use crate::state::Stage;
 
 /// Marks an answer whose body is meant as it is, whatever its status.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +29,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Runs the rest of the stack; what comes out is always whole: an error has a problem body, a panic
 /// is a 500, and every answer carries `x-request-id`.
-pub(crate) async fn wrap(State(drain): State<Drain>, request: Request, next: Next) -> Response {
+pub(crate) async fn wrap(State(stage): State<Stage>, request: Request, next: Next) -> Response {
     let id = given_id(request.headers()).unwrap_or_else(|| Uuid::new_v4().to_string());
     let method = method_label(request.method());
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
@@ -56,7 +56,7 @@ pub(crate) async fn wrap(State(drain): State<Drain>, request: Request, next: Nex
     }
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, HeaderValue::from_str(&id).expect("a UUID is visible ASCII"));
-    if drain.begun() {
+    if stage.is_draining() {
         // A kept-alive connection would otherwise meet the end of this process with its next request.
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }

@@ -9,7 +9,7 @@ use http::StatusCode;
 use millhand_common::ports::{Broker, JobStore};
 use serde_json::{Value, json};
 
-use crate::state::{AdminState, Api, Drain};
+use crate::state::{AdminState, Api, Stage};
 
 /// Longest wait for one part's answer; probes time out after 1 s by default.
 const CHECK_TIMEOUT: Duration = Duration::from_millis(800);
@@ -20,24 +20,24 @@ pub(crate) async fn live() -> Json<Value> {
     Json(json!({ "status": "ok" }))
 }
 
-/// Readiness: off while draining, or when broker or store is away.
+/// Readiness: off until the sample is there at the first start, while draining, and when broker or store is away.
 #[utoipa::path(get, path = "/readyz", tag = "health",
     responses((status = 200, body = Object), (status = 503, description = "Send no work here", body = Object)))]
 pub(crate) async fn ready(State(api): State<Api>) -> Response {
     let ports = &api.ports;
     // Reasons may name addresses of our own servers: they are for the admin listener.
-    readiness(&ports.drain, &*ports.store, &*ports.broker, false).await
+    readiness(&ports.stage, &*ports.store, &*ports.broker, false).await
 }
 
 /// The same, with reasons.
 pub(crate) async fn admin_ready(State(admin): State<AdminState>) -> Response {
-    readiness(&admin.drain, &*admin.store, &*admin.broker, true).await
+    readiness(&admin.stage, &*admin.store, &*admin.broker, true).await
 }
 
-async fn readiness(drain: &Drain, store: &dyn JobStore, broker: &dyn Broker, reasons: bool) -> Response {
+async fn readiness(stage: &Stage, store: &dyn JobStore, broker: &dyn Broker, reasons: bool) -> Response {
     let (store, broker) = tokio::join!(check(store.ready()), check(broker.ready()));
-    let draining = drain.begun();
-    let ready = !draining && store.is_ok() && broker.is_ok();
+    let (loading, draining) = (stage.is_loading(), stage.is_draining());
+    let ready = !loading && !draining && store.is_ok() && broker.is_ok();
     let word = |result: Result<(), String>| match result {
         Ok(()) => "ok".to_owned(),
         Err(reason) if reasons => reason,
@@ -45,6 +45,7 @@ async fn readiness(drain: &Drain, store: &dyn JobStore, broker: &dyn Broker, rea
     };
     let body = json!({
         "status": if ready { "ready" } else { "not_ready" },
+        "loading": loading,
         "draining": draining,
         "store": word(store),
         "broker": word(broker),

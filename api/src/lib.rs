@@ -50,7 +50,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 pub use allowance::Allowance;
 pub use config::{AdminConfig, AdmissionConfig, ApiConfig, ApiLimits};
-pub use state::{AdminState, ApiState, Backup, Drain, NamedLimiter};
+pub use state::{AdminState, ApiState, Backup, NamedLimiter, Stage};
 
 use access::KeyRing;
 use admission::Admission;
@@ -88,12 +88,12 @@ fn routes(api: &Api) -> Router {
         .fallback(async || StatusCode::NOT_FOUND)
         .layer(middleware::from_fn_with_state(api.clone(), access::check))
         .layer(middleware::from_fn_with_state(api.clone(), origin::check))
-        .layer(middleware::from_fn_with_state(api.ports.drain.clone(), envelope::wrap))
+        .layer(middleware::from_fn_with_state(api.ports.stage.clone(), envelope::wrap))
 }
 
 /// Every route of the admin listener.
 fn admin_routes(state: AdminState, ring: Option<KeyRing>) -> Router {
-    let drain = state.drain.clone();
+    let stage = state.stage.clone();
     let router = Router::new()
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::admin_ready))
@@ -118,7 +118,7 @@ fn admin_routes(state: AdminState, ring: Option<KeyRing>) -> Router {
         Some(ring) => router.layer(middleware::from_fn_with_state(ring, access::check_admin)),
         None => router,
     };
-    router.layer(middleware::from_fn_with_state(drain, envelope::wrap))
+    router.layer(middleware::from_fn_with_state(stage, envelope::wrap))
 }
 
 /// Serves the public side until `shutdown`, then ends politely: readiness off, no more accepts,
@@ -147,7 +147,7 @@ pub async fn serve(
     let api = ApiInner::new(state, hints, ring, admission, stopping.clone());
     let limits = api.ports.config.limits.clone();
     let drain_timeout = limits.drain_timeout;
-    let server = server::Server { router: routes(&api), limits, drain: api.ports.drain.clone(), stopping };
+    let server = server::Server { router: routes(&api), limits, stage: api.ports.stage.clone(), stopping };
     let result = server.run(listener, shutdown).await;
 
     api.sockets.close();
@@ -170,7 +170,7 @@ pub async fn serve_admin(
     state: AdminState,
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
-    let drain = state.drain.clone();
+    let stage = state.stage.clone();
     let stopping = CancellationToken::new();
     let mut tasks = JoinSet::new();
     let ring = match state.needs_key {
@@ -184,6 +184,6 @@ pub async fn serve_admin(
     };
     // The last to go: probes and metrics are wanted until the end.
     let limits = ApiLimits { drain_delay: Duration::ZERO, connections: 256, ..ApiLimits::default() };
-    let server = server::Server { router: admin_routes(state, ring), limits, drain, stopping };
+    let server = server::Server { router: admin_routes(state, ring), limits, stage, stopping };
     server.run(listener, shutdown).await
 }

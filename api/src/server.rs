@@ -25,7 +25,7 @@ use tower::ServiceExt;
 use crate::config::ApiLimits;
 use crate::error::ApiError;
 use crate::io::Guarded;
-use crate::state::Drain;
+use crate::state::Stage;
 
 /// Headers of one request.
 const MAX_HEADERS: usize = 100;
@@ -47,7 +47,7 @@ const LAST_REQUEST: Duration = Duration::from_millis(250);
 pub(crate) struct Server {
     pub(crate) router: Router,
     pub(crate) limits: ApiLimits,
-    pub(crate) drain: Drain,
+    pub(crate) stage: Stage,
     /// Cancelled by [`Server::run`] when accepting ends: streams and long polls end then.
     pub(crate) stopping: CancellationToken,
 }
@@ -66,7 +66,7 @@ impl Server {
         };
         let last_accept = async {
             shutdown.cancelled().await;
-            server.drain.begin();
+            server.stage.drain();
             sleep(server.limits.drain_delay).await;
         };
         tokio::pin!(last_accept);

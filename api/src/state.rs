@@ -52,7 +52,7 @@ pub struct ApiState {
     /// What is refused under load, besides what could not start in time.
     pub brownout: Arc<Brownout>,
     pub config: ApiConfig,
-    pub drain: Drain,
+    pub stage: Stage,
 }
 
 /// What [`crate::serve_admin`] needs.
@@ -67,7 +67,7 @@ pub struct AdminState {
     pub needs_key: bool,
     /// Renders all metrics in the Prometheus text format.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
-    pub drain: Drain,
+    pub stage: Stage,
     /// Makes this process stop pulling work; called by POST /v1/drain.
     pub on_drain: Option<Arc<dyn Fn() + Send + Sync>>,
     /// Copies the store into a folder while it runs.
@@ -85,19 +85,35 @@ pub struct NamedLimiter {
 /// Copies the store into a folder; the error is a sentence for the operator.
 pub type Backup = Arc<dyn Fn(PathBuf) -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
-/// Whether this process is on its way out: readiness is off from then on. Clones share it.
+/// Whether this process should get work yet, or still: readiness is off else. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Drain(Arc<AtomicBool>);
+pub struct Stage(Arc<Switches>);
 
-impl Drain {
-    /// Turns readiness off for good.
-    pub fn begin(&self) {
-        self.0.store(true, Ordering::Release);
+#[derive(Debug, Default)]
+struct Switches {
+    loading: AtomicBool,
+    draining: AtomicBool,
+}
+
+impl Stage {
+    /// What is asked for first is not there yet: the sample collection at the first start.
+    pub fn set_loading(&self, loading: bool) {
+        self.0.loading.store(loading, Ordering::Release);
     }
 
     #[must_use]
-    pub fn begun(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+    pub fn is_loading(&self) -> bool {
+        self.0.loading.load(Ordering::Acquire)
+    }
+
+    /// On its way out: turns readiness off for good.
+    pub fn drain(&self) {
+        self.0.draining.store(true, Ordering::Release);
+    }
+
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.0.draining.load(Ordering::Acquire)
     }
 }
 

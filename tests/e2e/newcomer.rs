@@ -4,13 +4,13 @@ use std::fs;
 use std::path::Path;
 use std::process::Output;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::process::Command;
 
 use millhand_tests::client::id;
 use millhand_tests::documents::check_citations;
 use millhand_tests::server::binary;
-use millhand_tests::{Browser, Launch, Server};
+use millhand_tests::{Browser, Launch, Server, wait_for};
 
 async fn run(server: &Server, args: &[&str]) -> Output {
     let mut command = Command::new(binary());
@@ -146,4 +146,21 @@ async fn an_existing_folder_is_ready_in_a_second() {
     let ready: Value = serde_json::from_str(ready).unwrap();
     let millis = ready["started_ms"].as_u64().or_else(|| ready["fields"]["started_ms"].as_u64()).unwrap();
     assert!(millis < 1000, "{millis} ms");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sample_answers_as_soon_as_the_first_start_is_ready() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Launch::with_sample(dir.path()).start().await;
+    let ready = wait_for("it to be ready", || async {
+        let answer = server.client.get("/readyz").await;
+        (answer.status == 200).then(|| answer.json())
+    })
+    .await;
+    assert_eq!(ready["loading"], false);
+    for question in ["How do I stop the mill in an emergency?", "如何紧急停机？"] {
+        let job = server.client.submit(json!({"input": question})).await;
+        let answer = server.client.finished(&job).await;
+        assert_eq!(answer["output"]["answered"], true, "{answer}");
+    }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use millhand_api::{AdminState, ApiConfig, ApiState, Drain};
+use millhand_api::{AdminState, ApiConfig, ApiState, Stage};
 use millhand_common::adapters::embedded::{EmbeddedBroker, EmbeddedStore, Folder, StoreOptions};
 use millhand_common::model::{
     Agent, EventBody, Hint, JobId, Lane, Output, Shares, Status, TenantId, Terminal, WorkerId,
@@ -96,7 +96,7 @@ pub(crate) async fn start_with(change: impl FnOnce(&mut ApiState)) -> Ingress {
     let store = EmbeddedStore::open(&opened, StoreOptions::default()).unwrap();
     let broker = Arc::new(FlakyBroker::default());
     let documents = Arc::new(MemoryDocuments::default());
-    let drain = Drain::default();
+    let stage = Stage::default();
     let mut config = ApiConfig::default();
     config.limits.drain_delay = Duration::from_millis(20);
     let mut state = ApiState {
@@ -114,7 +114,7 @@ pub(crate) async fn start_with(change: impl FnOnce(&mut ApiState)) -> Ingress {
         shares: Shares::default(),
         brownout: Arc::default(),
         config,
-        drain: drain.clone(),
+        stage: stage.clone(),
     };
     change(&mut state);
     let admin = AdminState {
@@ -124,7 +124,7 @@ pub(crate) async fn start_with(change: impl FnOnce(&mut ApiState)) -> Ingress {
         keys: store.clone(),
         needs_key: false,
         metrics: Arc::new(|| "millhand_test_metric 1\n".to_owned()),
-        drain,
+        stage,
         on_drain: None,
         backup: None,
     };

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use millhand_api::Drain;
+use millhand_api::Stage;
 use millhand_common::scale::Settings;
 use millhand_worker::routing::Routes;
 use tokio::sync::watch;
@@ -71,7 +71,7 @@ async fn run(args: &ScalerArgs, config: Config) -> anyhow::Result<ExitCode> {
     let (listen, admin) = (listener.local_addr()?, admin_listener.local_addr()?);
 
     let settings = Settings { start_up: args.start_up, ..Settings::new(0, u32::MAX, config.worker.slots) };
-    let (drain, mut stop) = (Drain::default(), Stop::new());
+    let (stage, mut stop) = (Stage::default(), Stop::new());
     let (store, rest) = (parts.store.clone(), stop.rest.clone());
     let server = Server {
         config,
@@ -82,7 +82,7 @@ async fn run(args: &ScalerArgs, config: Config) -> anyhow::Result<ExitCode> {
         cache: None,
         brownout: Arc::default(),
         insecure,
-        drain: drain.clone(),
+        stage: stage.clone(),
         stop: stop.clone(),
     };
     let mut tasks = JoinSet::new();
@@ -109,7 +109,7 @@ async fn run(args: &ScalerArgs, config: Config) -> anyhow::Result<ExitCode> {
 
     let signal = stop.until_signal(&mut signals, &mut tasks, std::future::ready(())).await?;
     tracing::info!(signal, "stopping");
-    drain.begin();
+    stage.drain();
     if timeout(STOP_PATIENCE, stop.finish(&mut tasks, 0)).await.is_err() {
         tracing::warn!("a reader did not let go in time");
     }

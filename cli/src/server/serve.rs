@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use millhand_api::Drain;
+use millhand_api::Stage;
 use millhand_common::brownout::Brownout;
 use millhand_common::model::WorkerId;
 use millhand_common::scale::Settings;
@@ -152,9 +152,11 @@ async fn run(role: Role, mut config: Config, given: Given, insecure: bool) -> an
     let api_address = api_listener.as_ref().map(TcpListener::local_addr).transpose()?;
     let admin_address = admin_listener.local_addr()?;
 
-    let (drain, stop) = (Drain::default(), Stop::new());
+    let (stage, stop) = (Stage::default(), Stop::new());
+    let with_sample = folder.as_ref().is_some_and(|folder| folder.with_sample);
+    stage.set_loading(with_sample);
     let brownout = Arc::new(Brownout::new(config.brownout()));
-    let server = Server { config, parts, embedder, limiters, routes, cache, brownout, insecure, drain, stop };
+    let server = Server { config, parts, embedder, limiters, routes, cache, brownout, insecure, stage, stop };
     let mut tasks = JoinSet::new();
     server.start_rest(&mut tasks, admin_listener, recorder);
     if role.works() || role.serves() {
@@ -177,7 +179,7 @@ async fn run(role: Role, mut config: Config, given: Given, insecure: bool) -> an
         server.start_api(&mut tasks, listener);
     }
 
-    let Server { config, parts, drain, mut stop, .. } = server;
+    let Server { config, parts, stage, mut stop, .. } = server;
     if let (Some(api), Some(folder)) = (api_address, &parts.embedded.folder) {
         let (url, admin_url) = (format!("http://{api}"), format!("http://{admin_address}"));
         let running = Running { pid: std::process::id(), url, admin_url };
@@ -205,10 +207,15 @@ async fn run(role: Role, mut config: Config, given: Given, insecure: bool) -> an
     // Whoever started us without a reader for this still wants the server.
     let _unread = print(&banner.render());
 
-    let greet = greet(&parts, &banner, folder.is_some_and(|folder| folder.with_sample));
+    let greet = async {
+        if with_sample {
+            load_sample(&parts, &banner).await;
+        }
+        stage.set_loading(false);
+    };
     let signal = stop.until_signal(&mut signals, &mut tasks, greet).await?;
     tracing::info!(signal, "stopping: jobs finish or are given back; a second signal ends at once");
-    drain.begin();
+    stage.drain();
     let mut patience = config.worker.drain_timeout.max(config.api.limits.drain_timeout) + STOP_PATIENCE;
     if role == Role::Scale {
         // It outlives its workers, also one that has to be killed.
@@ -237,12 +244,9 @@ fn path_of(folder: &Option<DataFolder>) -> Option<String> {
     Some(path.canonicalize().unwrap_or_else(|_| path.clone()).display().to_string())
 }
 
-/// Loads the sample where it is wanted, and tells what to try.
-async fn greet(parts: &Parts, banner: &Banner<'_>, with_sample: bool) {
+/// Loads the sample, where documents go into a folder, and tells what to try.
+async fn load_sample(parts: &Parts, banner: &Banner<'_>) {
     let (Some(documents), Some(folder)) = (parts.documents.clone(), &parts.embedded.folder) else { return };
-    if !with_sample {
-        return;
-    }
     let sample = Sample {
         store: parts.store.clone(),
         reader: parts.reader.clone(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use metrics_exporter_prometheus::PrometheusHandle;
-use millhand_api::{AdminState, ApiState, Backup, Drain, NamedLimiter, serve, serve_admin};
+use millhand_api::{AdminState, ApiState, Backup, NamedLimiter, Stage, serve, serve_admin};
 use millhand_common::brownout::Brownout;
 use millhand_common::model::WorkerId;
 use millhand_common::ports::Embedder;
@@ -37,7 +37,7 @@ pub(super) struct Server {
     pub(super) brownout: Arc<Brownout>,
     /// Others may reach this server although it asks for no key.
     pub(super) insecure: bool,
-    pub(super) drain: Drain,
+    pub(super) stage: Stage,
     pub(super) stop: Stop,
 }
 
@@ -68,12 +68,12 @@ impl Server {
         if let Some(id) = id {
             worker = worker.with_id(id);
         }
-        let drain = self.drain.clone();
+        let stage = self.stage.clone();
         tasks.spawn(async move {
             // Whoever asks it to drain, also through the store: readiness is off then.
             let unready = async {
                 pull.cancelled().await;
-                drain.begin();
+                stage.drain();
             };
             tokio::join!(worker.run(pull.clone()), unready);
             Task::Worker
@@ -174,7 +174,7 @@ impl Server {
             shares: self.config.shares(),
             brownout: Arc::clone(&self.brownout),
             config: self.config.api.clone(),
-            drain: self.drain.clone(),
+            stage: self.stage.clone(),
         }
     }
 
@@ -197,7 +197,7 @@ impl Server {
             limiters: self.limiters.clone(),
             needs_key: !self.config.admin.listen.ip().is_loopback() && !self.insecure,
             metrics: Arc::new(move || recorder.render()),
-            drain: self.drain.clone(),
+            stage: self.stage.clone(),
             on_drain: Some(Arc::new(move || pull.cancel())),
             backup: Some(backup),
         }
