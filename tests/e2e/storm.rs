@@ -10,14 +10,17 @@ use millhand_tests::servers::{Kind, Queue, Redis};
 use millhand_tests::{Client, Launch, Provider, wait_for};
 use serde_json::json;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 const JOBS: usize = 25;
 const READERS: usize = 500;
 /// Events that each reader has seen when it is cut: the answer is being written.
 const SEEN: usize = 6;
 
-/// What is submitted one after the other while the readers come, and while they come back: ids, and how long
-/// each took.
+/// How long is submitted while all read, and while all come back.
+const MEASURED: Duration = Duration::from_secs(1);
+
+/// What is submitted one after the other: ids, and how long each took.
 type Submitted = Vec<(String, Duration)>;
 
 /// All readers return in the same moment, which is worse than any `retry:` lets them.
@@ -30,7 +33,7 @@ async fn a_storm_of_returning_readers_costs_no_event_and_no_submit() {
     };
     let (first, second, worker) = (launch("api"), launch("api"), launch("worker"));
     let (first, second, _worker) = futures::join!(first.start(), second.start(), worker.start());
-    let ask = async |n| first.client.chat(&format!("storm {n} tokens=80 gap=200")).await;
+    let ask = async |n| first.client.chat(&format!("storm {n} tokens=100 gap=200")).await;
     let jobs = join_all((0..JOBS).map(ask)).await;
 
     let (reading, returned) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -50,10 +53,11 @@ async fn a_storm_of_returning_readers_costs_no_event_and_no_submit() {
         let count = counter.load(Ordering::Relaxed);
         async move { (count == READERS).then_some(()) }
     };
-    let calm = submit_during(&second.client, wait_for("all to read", || all(&reading))).await;
+    wait_for("all to read", || all(&reading)).await;
+    let calm = submit_during(&second.client, sleep(MEASURED)).await;
     let storm = submit_during(&second.client, async {
         first.kill9().await;
-        wait_for("all to be back", || all(&returned)).await;
+        join(wait_for("all to be back", || all(&returned)), sleep(MEASURED)).await;
     })
     .await;
     println!(
