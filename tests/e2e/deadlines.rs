@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use millhand_tests::{Launch, Provider};
+use millhand_common::model::Timestamp;
+use millhand_tests::{Launch, Provider, wait_for};
 
 /// A sweep's round, and a slow machine.
 const LATE: Duration = Duration::from_secs(4);
@@ -41,9 +42,10 @@ async fn a_deadline_that_passed_while_nothing_ran_is_kept_at_the_start() {
     let server = launch.start().await;
     let body = json!({"input": "late tokens=5 stall=0", "agent": "chat", "deadline_seconds": 1});
     let job = server.client.submit(body).await;
-    server.client.reaches(&job, "in_progress").await;
+    let running = server.client.reaches(&job, "in_progress").await;
     server.kill9().await;
-    tokio::time::sleep(Duration::from_millis(1200)).await;
+    let deadline = Timestamp::try_from(running["expires_at"].as_str().unwrap().to_owned()).unwrap();
+    wait_for("the deadline to pass", || async { (Timestamp::now() > deadline).then_some(()) }).await;
     let server = launch.start().await;
     let ended = server.client.finished(&job).await;
     assert_eq!(ended["status"], "expired");

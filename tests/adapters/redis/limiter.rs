@@ -69,7 +69,14 @@ async fn what_a_call_costs_is_printed() {
     const ROUNDS: usize = 400;
     let policy = LimitPolicy { concurrency: Some(1_000), ..tokens(1_000_000_000) };
     let limiter = RedisLimiter::open(&shared().await.url(), alone(), &policy).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    // The bucket is empty at first.
+    wait_for("quota", async || {
+        let call = asking(10, 10);
+        let granted = limiter.reserve(&call).await.unwrap() == Reserved::Granted;
+        limiter.settle(call.call, Used::Nothing).await.unwrap();
+        granted.then_some(())
+    })
+    .await;
     let mut times = Vec::with_capacity(ROUNDS);
     for _ in 0..ROUNDS {
         let call = asking(10, 10);
