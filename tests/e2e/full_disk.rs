@@ -1,13 +1,15 @@
 //! A full disk: new work is refused with 503, accepted work finishes, and room heals it.
 
 use std::fs::{self, File};
-use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
+use rustix::fs::{FallocateFlags, fallocate, statvfs};
+use rustix::process::Signal;
 use serde_json::json;
 
-use millhand_tests::{Launch, Provider, wait_for};
+use millhand_tests::client::id;
+use millhand_tests::{Launch, Provider, Server, wait_for};
 
 /// A disk of its own; needs to be root, as `./tests/run` in CI is.
 struct SmallDisk(tempfile::TempDir);
@@ -26,16 +28,23 @@ impl SmallDisk {
         self.0.path()
     }
 
-    /// Takes what room is left, up to a few bytes.
-    fn fill(&self) {
-        let mut file = File::create(self.path().join("other-program")).unwrap();
-        while file.write_all(&[7; 1 << 16]).is_ok() {}
-        // The rest in small pieces; an error means it is full.
-        while file.write_all(&[7; 512]).is_ok() {}
+    /// Takes all room that is left, while the server stands still: what it then frees for its accepted work
+    /// stays free.
+    async fn fill(&self, name: &str, server: &Server) {
+        server.signal(Signal::STOP);
+        wait_for("the server to stand still", || async {
+            let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+            status.contains("State:\tT").then_some(())
+        })
+        .await;
+        let room = statvfs(self.path()).map(|disk| disk.f_bavail * disk.f_frsize).unwrap();
+        let file = File::create(self.path().join(name)).unwrap();
+        fallocate(&file, FallocateFlags::empty(), 0, room).unwrap();
+        server.signal(Signal::CONT);
     }
 
-    fn free(&self) {
-        fs::remove_file(self.path().join("other-program")).unwrap();
+    fn free(&self, name: &str) {
+        fs::remove_file(self.path().join(name)).unwrap();
     }
 }
 
@@ -46,16 +55,8 @@ impl Drop for SmallDisk {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_disk_refuses_new_work_and_finishes_old_work() {
-    let (disk, model) = (SmallDisk::mount(96), Provider::start().await);
-    let server = Launch::new(&disk.path().join("data")).model(&model.base_url()).start().await;
-    let mut running = Vec::new();
-    for n in 0..5 {
-        running.push(server.client.chat(&format!("r{n} tokens=40 gap=50")).await);
-    }
-    wait_for("them to run", || async { (model.calls().await.len() >= 5).then_some(()) }).await;
-    disk.fill();
+/// Submits until the server has seen that the disk is full.
+async fn refused(server: &Server) {
     let refused = wait_for("a refusal", || async {
         let answer = server.client.post("/v1/jobs", &json!({"input": "x tokens=1", "agent": "chat"})).await;
         (answer.status != 202).then_some(answer)
@@ -68,15 +69,63 @@ async fn a_full_disk_refuses_new_work_and_finishes_old_work() {
         refused.text
     );
     assert!(refused.headers.contains_key("retry-after"));
+}
+
+/// Jobs whose calls are under way.
+async fn running(server: &Server, model: &Provider) -> Vec<String> {
+    let mut running = Vec::new();
+    for n in 0..5 {
+        running.push(server.client.chat(&format!("r{n} tokens=40 gap=50")).await);
+    }
+    wait_for("them to run", || async { (model.calls().await.len() >= 5).then_some(()) }).await;
+    running
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_refuses_new_work_and_finishes_old_work() {
+    let (disk, model) = (SmallDisk::mount(96), Provider::start().await);
+    let server = Launch::new(&disk.path().join("data")).model(&model.base_url()).start().await;
+    let running = running(&server, &model).await;
+    disk.fill("other-program", &server).await;
+    refused(&server).await;
     for job in &running {
         assert_eq!(server.client.finished(job).await["status"], "completed", "accepted work goes on");
     }
-    disk.free();
+    disk.free("other-program");
     let job = wait_for("accepts to come back", || async {
         let answer =
             server.client.post("/v1/jobs", &json!({"input": "healed tokens=2", "agent": "chat"})).await;
-        (answer.status == 202).then(|| millhand_tests::client::id(&answer.json()))
+        (answer.status == 202).then(|| id(&answer.json()))
     })
     .await;
     assert_eq!(server.client.finished(&job).await["status"], "completed", "without a restart");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn work_that_finds_no_room_at_all_waits_for_it() {
+    let (disk, model) = (SmallDisk::mount(96), Provider::start().await);
+    let server = Launch::new(&disk.path().join("data")).model(&model.base_url()).start().await;
+    let running = running(&server, &model).await;
+    disk.fill("other-program", &server).await;
+    wait_for("the reserve to be spent", || async {
+        (!disk.path().join("data/RESERVE").exists()).then_some(())
+    })
+    .await;
+    disk.fill("and-another", &server).await;
+    refused(&server).await;
+    let stuck = wait_for("a write that failed for lack of any room", || async {
+        let log = server.logged();
+        (log.matches("store rolled a transaction back").count() >= 10).then_some(log)
+    })
+    .await;
+    assert!(!stuck.contains("aborting"), "{stuck}");
+    for job in &running {
+        assert_eq!(server.client.job(job).await["status"], "in_progress", "it waits");
+    }
+    disk.free("and-another");
+    for job in &running {
+        let done = server.client.finished(job).await;
+        assert_eq!((&done["status"], &done["attempt"]), (&json!("completed"), &json!(1)), "{done}");
+    }
+    assert_eq!(model.calls().await.len(), running.len(), "nothing was asked for twice");
 }
