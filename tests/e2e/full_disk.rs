@@ -1,6 +1,7 @@
 //! A full disk: new work is refused with 503, accepted work finishes, and room heals it.
 
-use std::fs::{self, File};
+use std::fs::{self, DirEntry, File};
+use std::io;
 use std::path::Path;
 use std::process::Command;
 
@@ -32,9 +33,12 @@ impl SmallDisk {
     /// stays free.
     async fn fill(&self, name: &str, server: &Server) {
         server.signal(Signal::STOP);
-        wait_for("the server to stand still", || async {
-            let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
-            status.contains("State:\tT").then_some(())
+        let threads = format!("/proc/{}/task", server.pid());
+        let stands = |thread: io::Result<DirEntry>| {
+            fs::read_to_string(thread.unwrap().path().join("status")).unwrap().contains("State:\tT")
+        };
+        wait_for("each thread of the server to stand still", || async {
+            fs::read_dir(&threads).unwrap().all(stands).then_some(())
         })
         .await;
         let room = statvfs(self.path()).map(|disk| disk.f_bavail * disk.f_frsize).unwrap();

@@ -18,6 +18,10 @@ use crate::ports::BrokerError;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Seconds. A connection that was silent for twice as long is dead.
 const HEARTBEAT: u16 = 10;
+/// Bytes. lapin fills two buffers of 32 frames for each connection before it is used: with the 128 KiB that
+/// RabbitMQ would agree to, that is most of what a start costs. Hints take some hundred bytes; longer
+/// messages go in several frames. RabbitMQ 4 takes no less than 8 KiB.
+const FRAME_MAX: u32 = 16 << 10;
 /// Keys that may follow the `?` of an address.
 const KEYS: &[&str] =
     &["auth_mechanism", "cacertfile", "channel_max", "connection_timeout", "frame_max", "heartbeat"];
@@ -75,6 +79,7 @@ impl Address {
             uri.vhost = "/".to_owned();
         }
         uri.query.heartbeat.get_or_insert(HEARTBEAT);
+        uri.query.frame_max.get_or_insert(FRAME_MAX);
         Ok(Self { uri, authorities })
     }
 
@@ -144,6 +149,8 @@ mod tests {
         assert_eq!(parts("amqp://[::1]:5673/mill"), of("::1:5673", "mill", "guest"));
         assert_eq!(Address::parse("amqp://h").unwrap().uri.query.heartbeat, Some(HEARTBEAT));
         assert_eq!(Address::parse("amqp://h?heartbeat=30").unwrap().uri.query.heartbeat, Some(30));
+        assert_eq!(Address::parse("amqp://h").unwrap().uri.query.frame_max, Some(FRAME_MAX));
+        assert_eq!(Address::parse("amqp://h?frame_max=9000").unwrap().uri.query.frame_max, Some(9000));
     }
 
     #[test]
