@@ -75,21 +75,21 @@ async fn refused(server: &Server) {
     assert!(refused.headers.contains_key("retry-after"));
 }
 
-/// Jobs whose calls are under way.
-async fn running(server: &Server, model: &Provider) -> Vec<String> {
+/// A server on a small disk, and jobs of five seconds whose calls are under way.
+async fn busy() -> (SmallDisk, Provider, Server, Vec<String>) {
+    let (disk, model) = (SmallDisk::mount(96), Provider::start().await);
+    let server = Launch::new(&disk.path().join("data")).model(&model.base_url()).start().await;
     let mut running = Vec::new();
     for n in 0..5 {
-        running.push(server.client.chat(&format!("r{n} tokens=40 gap=50")).await);
+        running.push(server.client.chat(&format!("r{n} tokens=100 gap=50")).await);
     }
     wait_for("them to run", || async { (model.calls().await.len() >= 5).then_some(()) }).await;
-    running
+    (disk, model, server, running)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_refuses_new_work_and_finishes_old_work() {
-    let (disk, model) = (SmallDisk::mount(96), Provider::start().await);
-    let server = Launch::new(&disk.path().join("data")).model(&model.base_url()).start().await;
-    let running = running(&server, &model).await;
+    let (disk, _model, server, running) = busy().await;
     disk.fill("other-program", &server).await;
     refused(&server).await;
     for job in &running {
@@ -107,9 +107,7 @@ async fn a_full_disk_refuses_new_work_and_finishes_old_work() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn work_that_finds_no_room_at_all_waits_for_it() {
-    let (disk, model) = (SmallDisk::mount(96), Provider::start().await);
-    let server = Launch::new(&disk.path().join("data")).model(&model.base_url()).start().await;
-    let running = running(&server, &model).await;
+    let (disk, model, server, running) = busy().await;
     disk.fill("other-program", &server).await;
     wait_for("the reserve to be spent", || async {
         (!disk.path().join("data/RESERVE").exists()).then_some(())
