@@ -84,35 +84,46 @@ impl Address {
         Ok(Self { uri, authorities })
     }
 
-    /// A new connection, and the version of the server. `role` is its name in the server's lists.
-    pub(super) async fn connect(&self, role: &str) -> Result<(Connection, Version), BrokerError> {
-        let unreachable = |why: &str| BrokerError::Unreachable(format!("RabbitMQ at {self}: {why}"));
-        let late = |_| unreachable("no answer in time");
-        let version = tokio::time::timeout(CONNECT_TIMEOUT, self.version()).await.map_err(late)?;
-        let version = version.map_err(|err| unreachable(&err.to_string()))?;
+    /// A new connection to a server that has told its [version](Self::version) a moment ago: lapin would leave a
+    /// thread behind that waits for one that does not answer. `role` is its name in the server's lists.
+    pub(super) async fn connect(&self, role: &str) -> Result<Connection, BrokerError> {
+        let properties =
+            ConnectionProperties::default().with_connection_name(format!("millhand {role}").into());
+        let runtime = lapin::runtime::default_runtime().map_err(|err| self.away(&reason(&err)))?;
+        let connecting =
+            Connection::connect_uri_with_config(self.uri.clone(), properties, self.tls(), runtime);
+        let connected = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.map_err(|_| self.late())?;
+        connected.map_err(|err| self.away(&reason(&err)))
+    }
+
+    /// The server's version. One that is too old is an error.
+    pub(super) async fn version(&self) -> Result<Version, BrokerError> {
+        let said =
+            tokio::time::timeout(CONNECT_TIMEOUT, self.first_words()).await.map_err(|_| self.late())?;
+        let version = said.map_err(|err| self.away(&err.to_string()))?;
         if version < Version::OLDEST {
             return Err(BrokerError::Refused(format!(
                 "RabbitMQ at {self} is {version}, but quorum queues need {} or later",
                 Version::OLDEST
             )));
         }
-        let properties =
-            ConnectionProperties::default().with_connection_name(format!("millhand {role}").into());
-        let runtime = lapin::runtime::default_runtime().map_err(|err| unreachable(&reason(&err)))?;
-        let connecting =
-            Connection::connect_uri_with_config(self.uri.clone(), properties, self.tls(), runtime);
-        let connected = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.map_err(late)?;
-        Ok((connected.map_err(|err| unreachable(&reason(&err)))?, version))
+        Ok(version)
+    }
+
+    fn away(&self, why: &str) -> BrokerError {
+        BrokerError::Unreachable(format!("RabbitMQ at {self}: {why}"))
+    }
+
+    fn late(&self) -> BrokerError {
+        self.away("no answer in time")
     }
 
     fn tls(&self) -> OwnedTLSConfig {
         OwnedTLSConfig { identity: None, cert_chain: self.authorities.clone() }
     }
 
-    /// Asks for the version with the first words of a connection, which lapin does not hand on.
-    ///
-    /// A server that does not answer is found out here too: lapin would leave a thread behind that waits.
-    async fn version(&self) -> io::Result<Version> {
+    /// The version in the first words of a connection, which lapin does not hand on.
+    async fn first_words(&self) -> io::Result<Version> {
         let runtime = lapin::runtime::default_runtime().map_err(io::Error::other)?;
         let tls = self.tls();
         let mut stream = self.uri.connect_with_config_async(tls.as_ref(), &runtime).await?;

@@ -60,9 +60,9 @@ impl RabbitBroker {
     pub async fn connect(config: RabbitConfig) -> Result<Self, BrokerError> {
         let address = Arc::new(Address::parse(&config.url)?);
         let topology = Arc::new(Topology::new(config.name));
-        let open = |role| Link::open(role, Arc::clone(&address), Arc::clone(&topology));
-        // One after the other: the second finds the queues made.
-        let (publishing, consuming) = (open("publishing").await?, open("consuming").await?);
+        // Two, as RabbitMQ reads nothing more from one that publishes too fast: no acks either.
+        let publishing = Link::open("publishing", address, Arc::clone(&topology)).await?;
+        let consuming = publishing.beside("consuming").await?;
         let lanes = Lane::ALL.map(|lane| Arc::new(LaneConsumer::new(topology.queue(lane), config.slots)));
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&publishing).keep());

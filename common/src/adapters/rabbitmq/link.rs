@@ -21,7 +21,7 @@ pub(super) const GOOD: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 const DECLARE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A live connection, on which every queue was declared.
+/// A live connection to a server that has every queue.
 #[derive(Clone)]
 pub(super) struct Line {
     pub(super) conn: Arc<Connection>,
@@ -44,19 +44,17 @@ impl Link {
         address: Arc<Address>,
         topology: Arc<Topology>,
     ) -> Result<Arc<Self>, BrokerError> {
-        let line = watch::Sender::new(Err("not connected yet".to_owned()));
-        let link = Self { role, address, topology, line };
-        let first = link.connect().await?;
-        link.now_is(Ok(first));
-        Ok(Arc::new(link))
+        let first = connect(role, &address, &topology).await?;
+        Ok(Arc::new(Self { role, address, topology, line: watch::Sender::new(Ok(first)) }))
     }
 
-    async fn connect(&self) -> Result<Line, BrokerError> {
-        let (conn, version) = self.address.connect(self.role).await?;
-        let declared = tokio::time::timeout(DECLARE_TIMEOUT, self.topology.declare(&conn, version)).await;
-        declared
-            .map_err(|_| BrokerError::Unreachable("RabbitMQ does not declare queues in time".to_owned()))??;
-        Ok(Line { conn: Arc::new(conn), version })
+    /// Makes another connection beside this one, to the server that is known by now and has the queues.
+    pub(super) async fn beside(&self, role: &'static str) -> Result<Arc<Self>, BrokerError> {
+        let Self { address, topology, .. } = self;
+        let version = self.now()?.version;
+        let conn = Arc::new(address.connect(role).await?);
+        let line = watch::Sender::new(Ok(Line { conn, version }));
+        Ok(Arc::new(Self { role, address: Arc::clone(address), topology: Arc::clone(topology), line }))
     }
 
     /// The line that is up, or the next one. Cancel-safe.
@@ -125,7 +123,7 @@ impl Link {
         loop {
             tokio::time::sleep(wait_before(*attempt, fastrand::f64())).await;
             *attempt = attempt.saturating_add(1);
-            let reason = match self.connect().await {
+            let reason = match connect(self.role, &self.address, &self.topology).await {
                 Ok(line) => return line,
                 Err(BrokerError::Refused(reason)) => {
                     if reason != known {
@@ -144,6 +142,16 @@ impl Link {
             }
         }
     }
+}
+
+/// A new connection on which the queues are declared.
+async fn connect(role: &str, address: &Address, topology: &Topology) -> Result<Line, BrokerError> {
+    let version = address.version().await?;
+    let conn = address.connect(role).await?;
+    let declared = tokio::time::timeout(DECLARE_TIMEOUT, topology.declare(&conn, version)).await;
+    declared
+        .map_err(|_| BrokerError::Unreachable("RabbitMQ does not declare queues in time".to_owned()))??;
+    Ok(Line { conn: Arc::new(conn), version })
 }
 
 /// The reason alone: whoever hands it on adds what it is a reason for.
