@@ -87,7 +87,7 @@ pub(super) struct Link {
     /// Which of several servers was the master when it was last looked for.
     master: AtomicUsize,
     conn: Mutex<Option<(u64, Conn)>>,
-    /// One connects, the others wait for it.
+    /// The number of the last one. One connects, the others wait for it.
     connecting: tokio::sync::Mutex<u64>,
     failed_at: Mutex<Option<Instant>>,
 }
@@ -107,20 +107,22 @@ impl Link {
             let address = seed.addr().to_string();
             let client = named.client(seed).map_err(bad_certificate)?;
             match says_of_itself(&client, "cluster", "cluster_enabled:1").await {
-                Ok(is_cluster) => {
+                Ok((is_cluster, conn)) => {
                     let target = if is_cluster {
                         Target::Cluster(named.clone())
                     } else {
                         let clients = named.seeds.iter().map(|seed| named.client(seed));
                         Target::Single(clients.collect::<RedisResult<_>>().map_err(bad_certificate)?)
                     };
+                    // Of several servers this one may be a replica.
+                    let is_only = !is_cluster && named.seeds.len() == 1;
                     return Ok(Self {
                         target,
                         address,
                         patience,
                         master: AtomicUsize::new(0),
-                        conn: Mutex::default(),
-                        connecting: tokio::sync::Mutex::new(0),
+                        conn: Mutex::new(is_only.then_some((1, Conn::Single(conn)))),
+                        connecting: tokio::sync::Mutex::new(1),
                         failed_at: Mutex::default(),
                     });
                 }
@@ -192,11 +194,11 @@ impl Link {
         let last = self.master.load(Ordering::Relaxed);
         for at in (last..clients.len()).chain(0..last) {
             match says_of_itself(&clients[at], "replication", "role:master").await {
-                Ok(true) => {
+                Ok((true, _)) => {
                     self.master.store(at, Ordering::Relaxed);
                     return Ok(&clients[at]);
                 }
-                Ok(false) => {}
+                Ok((false, _)) => {}
                 Err(err) => failure = err,
             }
         }
@@ -343,11 +345,15 @@ fn not_opened(address: String, has_password: bool, err: &RedisError) -> OpenErro
     }
 }
 
-/// Whether the server's words about itself hold `what`.
-async fn says_of_itself(client: &Client, section: &str, what: &str) -> RedisResult<bool> {
+/// Whether the server's words about itself hold `what`, and the connection on which they were said.
+async fn says_of_itself(
+    client: &Client,
+    section: &str,
+    what: &str,
+) -> RedisResult<(bool, MultiplexedConnection)> {
     let mut conn = client.get_multiplexed_async_connection_with_config(&config()).await?;
     let info: String = cmd("INFO").arg(section).query_async(&mut conn).await?;
-    Ok(info.contains(what))
+    Ok((info.contains(what), conn))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it stands in map_err")]
