@@ -241,19 +241,26 @@ impl Pool {
 
     /// When a call of this size could start, apart from concurrency and pauses.
     fn when(&self, units: &Units) -> When {
-        let mut when = When::default();
+        let (mut when, later) = (When::default(), self.placed_later(self.now));
         for (at, (meter, asked)) in self.meters.iter().zip(units).enumerate() {
             if !meter.is_limited() || *asked == 0 {
                 continue;
             }
             let of_meter = match self.policy.mode {
                 QuotaMode::Bucket => meter.when_sure(*asked),
-                QuotaMode::Window => self.spent.when(at, meter, *asked, self.now, self.window()),
+                QuotaMode::Window => self.when_in_window(at, meter.held + asked, later[at]),
             };
             when.blocked |= of_meter.blocked;
             when.wait = when.wait.max(of_meter.wait).max(meter.when_paced(*asked));
         }
         when
+    }
+
+    /// When a window has room for all that is held and asked for. In this one there may be room at once: what is kept
+    /// for a `later` one is not of it.
+    fn when_in_window(&self, at: usize, held: i64, later: i64) -> When {
+        let over = self.spent.sum(at) + held - self.meters[at].base;
+        if over <= later { When::default() } else { self.spent.when(at, over, self.now, self.window()) }
     }
 
     fn taken(&self, reserved: &Units, used: Used) -> Units {

@@ -79,11 +79,11 @@ impl Pool {
 
     /// Calls of the usual size.
     fn calls(&self, free: i64) -> i64 {
-        let mut calls = free;
+        let (mut calls, later) = (free, self.placed_later(self.now + AHEAD));
         for (at, meter) in self.meters.iter().enumerate().filter(|(_, meter)| meter.is_limited()) {
             calls = calls.min(meter.calls(self.policy.mode, AHEAD));
             if self.policy.mode == QuotaMode::Window {
-                let used = self.spent.sum_by(at, self.now + AHEAD, self.window()) + meter.held;
+                let used = self.spent.sum_by(at, self.now + AHEAD, self.window()) + meter.held - later[at];
                 calls = calls.min((meter.base - used).max(0) / meter.typical());
             }
         }

@@ -78,6 +78,12 @@ impl Holds {
         self.by_id.values().filter(later).map(|(held, _)| held.since).min()
     }
 
+    /// What all places together hold that are to be taken at `at` or after.
+    pub(super) fn placed_from(&self, at: u64) -> Units {
+        let later = self.by_id.values().filter(|(held, _)| held.is_place && at <= held.since);
+        later.fold([0; 4], |sums, (held, _)| std::array::from_fn(|of| sums[of] + held.units[of]))
+    }
+
     pub(super) fn add_late(&mut self, id: Uuid, units: Units, now: u64) {
         self.late.insert(id, (units, now + LATE));
         self.late_order.push_back((now + LATE, id));

@@ -7,7 +7,8 @@ use uuid::Uuid;
 use crate::ports::{Asking, QuotaMode, Reserved};
 
 use super::held::Held;
-use super::{ASK_AGAIN, PLACE_GRACE, Pool, TTL, Units};
+use super::spent::number;
+use super::{ASK_AGAIN, PLACE_GRACE, Pool, TTL, Units, When};
 
 impl Pool {
     /// What a place that was given becomes.
@@ -17,12 +18,12 @@ impl Pool {
             return later(place.since - self.now);
         }
         let paused = self.paused_until.saturating_sub(self.now);
-        if paused > 0 || self.is_full() {
+        let When { wait, blocked } = self.when_kept(&place.units);
+        if paused > 0 || blocked || self.is_full() {
             let wait = paused.max(ASK_AGAIN);
             self.holds.keep(asking.ticket, self.now + wait + PLACE_GRACE);
             return later(wait);
         }
-        let wait = self.until_kept(&place.units);
         if wait > 0 {
             self.drop_place(asking.ticket);
             self.hold_place(asking.ticket, place.units, wait);
@@ -46,13 +47,33 @@ impl Pool {
         }
     }
 
-    /// Until there is what a place was given for: more calls may have been charged for than was known then.
-    fn until_kept(&self, units: &Units) -> u64 {
-        if self.policy.mode == QuotaMode::Window {
-            return 0;
+    /// When there is what a place was given for: more may have been charged than was known then, and calls of the
+    /// window before may still be under way.
+    fn when_kept(&self, units: &Units) -> When {
+        let mut when = When::default();
+        for (at, (meter, asked)) in self.meters.iter().zip(units).enumerate() {
+            if !meter.is_limited() || *asked == 0 {
+                continue;
+            }
+            let of_meter = match self.policy.mode {
+                QuotaMode::Bucket => When { wait: meter.when_kept(*asked), blocked: false },
+                QuotaMode::Window => self.when_in_window(at, meter.held - meter.placed + asked, 0),
+            };
+            when.blocked |= of_meter.blocked;
+            when.wait = when.wait.max(of_meter.wait);
         }
-        let each = self.meters.iter().zip(units).filter(|(meter, units)| meter.is_limited() && **units > 0);
-        each.map(|(meter, units)| meter.when_kept(*units)).max().unwrap_or(0)
+        when
+    }
+
+    /// What is kept for places in windows after that of `at`, if it is known when one begins.
+    pub(super) fn placed_later(&self, at: u64) -> Units {
+        match self.window() {
+            Some(phase) if self.policy.mode == QuotaMode::Window => {
+                let end = u64::try_from(phase.over(number(at))).unwrap_or(0);
+                self.holds.placed_from(end)
+            }
+            _ => [0; 4],
+        }
     }
 
     pub(super) fn hold_place(&mut self, ticket: Uuid, units: Units, wait: u64) {

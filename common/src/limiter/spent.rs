@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 
 use crate::ports::LimitPolicy;
 
-use super::meter::Meter;
 use super::phase::Phase;
 use super::{Units, When};
 
@@ -69,19 +68,8 @@ impl Spent {
         self.sum[dimension] - gone.map(|(_, units)| units[dimension]).sum::<i64>()
     }
 
-    /// When so much is forgotten that a call fits beside what is under way.
-    pub(super) fn when(
-        &self,
-        dimension: usize,
-        meter: &Meter,
-        asked: i64,
-        now: u64,
-        phase: Option<&Phase>,
-    ) -> When {
-        let mut over = self.sum[dimension] + meter.held + asked - meter.base;
-        if over <= 0 {
-            return When::default();
-        }
+    /// When so much is forgotten as is there too much: `over`, which is more than 0.
+    pub(super) fn when(&self, dimension: usize, mut over: i64, now: u64, phase: Option<&Phase>) -> When {
         for (slot, units) in &self.slots {
             over -= units[dimension];
             if over <= 0 {

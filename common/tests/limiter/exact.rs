@@ -54,15 +54,19 @@ fn the_whole_of_a_bucket_is_used_without_one_refusal_and_large_calls_wait_as_sma
 #[test]
 fn eight_workers_use_as_much_and_their_slots_do_not_wait() {
     // A window of unknown phase has room for all that is reserved, in this minute and in the next.
-    for (mode, burst_seconds, least) in [(QuotaMode::Bucket, 5, 0.98), (QuotaMode::Window, 1, 0.95)] {
+    for (mode, burst_seconds, manner, least) in [
+        (QuotaMode::Bucket, 5, Manner::Silent, 0.98),
+        (QuotaMode::Window, 1, Manner::Silent, 0.95),
+        (QuotaMode::Window, 1, Manner::Telling, 0.98),
+    ] {
         let mut plan = plan(tokens(600_000, mode, burst_seconds));
         (plan.workers, plan.slots, plan.seconds) = (8, 256, 300);
         (plan.input, plan.large, plan.bound_percent, plan.longest_ms) = (104, 20, 205, 1_500);
-        (plan.max_output, plan.written_percent) = (100, 35);
+        (plan.max_output, plan.written_percent, plan.manner) = (100, 35, manner);
         let (provider, outcome) = run(&plan);
         let used = used(&plan, provider.charged);
         let parked = outcome.parked_ms as f64 / outcome.slot_ms as f64;
-        println!("eight, {mode:?}: used {used:.3}, parked {parked:.4}, {outcome:?}");
+        println!("eight, {mode:?}, {manner:?}: used {used:.3}, parked {parked:.4}, {outcome:?}");
         assert_eq!((provider.refused, provider.is_overdrawn()), (0, false));
         assert!(used >= least, "{used}");
         assert!(parked < 0.005, "{parked} {outcome:?}");

@@ -24,6 +24,8 @@ enum Step {
     Settle(u8, Used),
     Extend(u8),
     Observe(u8, Said),
+    /// What is left of a window; one begins with each minute of the clock.
+    Tell(u8, u64),
     Forecast,
     Offer(u32),
 }
@@ -43,6 +45,7 @@ fn step() -> impl Strategy<Value = Step> {
         5 => (0u8..5, used).prop_map(|(of, used)| Step::Settle(of, used)),
         1 => (0u8..5).prop_map(Step::Extend),
         1 => (0u8..5, said()).prop_map(|(of, said)| Step::Observe(of, said)),
+        2 => (0u8..5, 0u64..9_000).prop_map(|(of, left)| Step::Tell(of, left)),
         2 => Just(Step::Forecast),
         2 => (1u32..4).prop_map(Step::Offer),
     ]
@@ -127,6 +130,13 @@ async fn follow(
             }
             Step::Observe(of, said) => {
                 on.observe(recent(&calls, of), said).await;
+                core.observe(now(), recent(&calls, of), &said);
+            }
+            Step::Tell(of, left) => {
+                let resets_in = Some(Duration::from_millis(60_000 - now() % 60_000));
+                let tokens = LimitFact { limit: None, remaining: Some(left), resets_in };
+                let said = Said::Answered(LimitFacts { tokens, ..LimitFacts::default() });
+                on.observe(recent(&calls, of), said.clone()).await;
                 core.observe(now(), recent(&calls, of), &said);
             }
             Step::Offer(most) => {

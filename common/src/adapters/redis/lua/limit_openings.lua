@@ -5,7 +5,7 @@ local function typical(m) return math.max(floordiv(m.typical8, 8), 1) end
 local free = CONCURRENCY and math.max(CONCURRENCY - p.running, 0) or 4294967295
 
 local function usual_calls()
-  local calls = free
+  local calls, later = free, placed_later(p.now + AHEAD)
   for d = 1, 4 do
     local m = p.m[d]
     if m.base > 0 then
@@ -18,7 +18,7 @@ local function usual_calls()
         if whole > room then few = math.min(few, sure >= room and 1 or 0)
         else few = math.min(few, floordiv(math.max(sure, 0), whole)) end
       else
-        local used = m.spent + m.held
+        local used = m.spent + m.held - later[d]
         for _, slot in ipairs(slots_up_to(last_out(p.now + AHEAD))) do used = used - slot[2][d] end
         few = math.min(few, floordiv(math.max(m.base - used, 0), typical(m)))
       end

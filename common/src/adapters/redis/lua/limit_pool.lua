@@ -53,11 +53,13 @@ end
 -- Whether it is known when the provider's windows begin.
 local function is_phased() return p.phase.sights >= 3 and p.now >= p.phase.since + 5000 end
 
+-- When the window in which `at` lies is surely over.
+local function over(at) return at + (p.phase.earliest - at) % WINDOW + p.phase.latest - p.phase.earliest end
+
 -- When all that ended in a slot is out of its window, or of every one.
 local function slot_end(slot)
   local at = (slot + 1) * SLOT
-  if not is_phased() then return at + WINDOW end
-  return at + (p.phase.earliest - at) % WINDOW + p.phase.latest - p.phase.earliest
+  return is_phased() and over(at) or at + WINDOW
 end
 
 -- The last slot of which that is true at `at`.
@@ -313,38 +315,54 @@ local function when_sure(m, asked)
   return ticks(asked * PARTS - m.sure, m), asked > m.room - m.held
 end
 
--- Until there is what a place was given for.
-local function until_kept(units)
-  local wait = 0
-  if MODE == 'window' then return wait end
+-- What is kept for places in windows after that of `at`, if it is known when one begins.
+local function placed_later(at)
+  local sums = {0, 0, 0, 0}
+  if MODE ~= 'window' or not is_phased() then return sums end
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. ':places', text(over(at)), '+inf')) do
+    local units = held(id)[1]
+    for d = 1, 4 do sums[d] = sums[d] + units[d] end
+  end
+  return sums
+end
+
+-- When a window has room for all that is held and asked for, and whether some call must end first. In this one
+-- there may be room at once: what is kept for a `later` one is not of it.
+local function when_window(d, held_units, later)
+  local much = p.m[d].spent + held_units - p.m[d].base
+  if much <= later then return 0, false end
+  for _, slot in ipairs(slots_up_to(slot_of(p.now))) do
+    much = much - slot[2][d]
+    if much <= 0 then return math.max(slot_end(slot[1]) - p.now, 0), false end
+  end
+  return 0, true
+end
+
+-- When there is what a place was given for, and whether some call must end first.
+local function when_kept(units)
+  local wait, blocked = 0, false
   for d = 1, 4 do
     local m = p.m[d]
     if m.base > 0 and units[d] > 0 then
-      wait = math.max(wait, ticks((math.min(units[d], m.room) - m.placed) * PARTS - m.sure, m))
+      local w, b
+      if MODE == 'bucket' then w, b = ticks((math.min(units[d], m.room) - m.placed) * PARTS - m.sure, m), false
+      else w, b = when_window(d, m.held - m.placed + units[d], 0) end
+      wait, blocked = math.max(wait, w), blocked or b
     end
   end
-  return wait
-end
-
-local function when_window(d, asked)
-  local over = p.m[d].spent + p.m[d].held + asked - p.m[d].base
-  if over <= 0 then return 0, false end
-  for _, slot in ipairs(slots_up_to(slot_of(p.now))) do
-    over = over - slot[2][d]
-    if over <= 0 then return math.max(slot_end(slot[1]) - p.now, 0), false end
-  end
-  return 0, true
+  return wait, blocked
 end
 
 -- When a call of this size could start, apart from concurrency and pauses; and whether some call must
 -- end first.
 local function when(units)
-  local wait, blocked = 0, false
+  local wait, blocked, later = 0, false, placed_later(p.now)
   for d = 1, 4 do
     local m, asked = p.m[d], units[d]
     if m.base > 0 and asked > 0 then
       local w, b
-      if MODE == 'bucket' then w, b = when_sure(m, asked) else w, b = when_window(d, asked) end
+      if MODE == 'bucket' then w, b = when_sure(m, asked)
+      else w, b = when_window(d, m.held + asked, later[d]) end
       wait = math.max(wait, w, ticks(math.min(asked * PARTS, m.cap) - m.pace, m))
       blocked = blocked or b
     end

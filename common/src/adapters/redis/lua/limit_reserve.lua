@@ -17,12 +17,12 @@ local function answer()
     if same then
       if place[2] > p.now then return {'at', place[2] - p.now} end
       local paused = math.max(p.paused - p.now, 0)
-      if paused > 0 or is_full() then
-        local wait = math.max(paused, ASK_AGAIN)
+      local wait, blocked = when_kept(units)
+      if paused > 0 or blocked or is_full() then
+        wait = math.max(paused, ASK_AGAIN)
         redis.call('ZADD', P .. ':until', p.now + wait + PLACE_GRACE, ticket)
         return {'at', wait}
       end
-      local wait = until_kept(units)
       if wait > 0 then
         drop_place(ticket, units)
         hold_place(ticket, units, p.now + wait)
