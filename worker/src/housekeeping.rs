@@ -9,8 +9,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::run::jitter;
 
-/// Between two sweeps, on average: bounds how late a lost owner is noticed.
+/// Between two sweeps of one process, on average: bounds how late a lost owner is noticed.
 const SWEEP_EVERY: Duration = Duration::from_millis(250);
+/// More workers than these sweep no more often all together: a sweep takes a store that they share a millisecond or
+/// two, and many idle workers would leave it no time for anything else.
+const SWEEPERS: u64 = 4;
+/// But none sweeps more seldom than this many times that: what it saw of the lines of tenants grows old.
+const MOST_SELDOM: u32 = 8;
 /// Between two looks at stored documents.
 const TIDY_EVERY: Duration = Duration::from_secs(60);
 /// Uploads this old belong to no open job: longer than the longest deadline.
@@ -20,13 +25,18 @@ const REPLACED_AT_ONCE: usize = 500;
 
 /// Sweeps until shutdown.
 pub async fn sweep(store: Arc<dyn JobStore>, shutdown: CancellationToken) {
+    let mut every = SWEEP_EVERY;
     loop {
         // Cancel-safe: both branches only wait.
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(SWEEP_EVERY.mul_f64(0.5 + jitter())) => {}
+            () = tokio::time::sleep(every.mul_f64(0.5 + jitter())) => {}
         }
-        match store.sweep().await {
+        let swept = store.sweep().await;
+        if let Ok(report) = &swept {
+            every = sweep_every(report.workers);
+        }
+        match swept {
             Ok(report) if report.taken_over + report.expired + report.poisoned > 0 => {
                 tracing::info!(
                     taken_over = report.taken_over,
@@ -39,6 +49,11 @@ pub async fn sweep(store: Arc<dyn JobStore>, shutdown: CancellationToken) {
             Err(err) => tracing::warn!(error = %err, "sweep failed"),
         }
     }
+}
+
+fn sweep_every(workers: u64) -> Duration {
+    let rounds = u32::try_from(workers.div_ceil(SWEEPERS)).unwrap_or(MOST_SELDOM);
+    SWEEP_EVERY * rounds.clamp(1, MOST_SELDOM)
 }
 
 /// Drops orphaned uploads, and texts of replaced documents that no kept job cites, until shutdown.
@@ -63,4 +78,15 @@ async fn tidy_once(documents: &dyn Documents, reader: &dyn JobReader) -> Result<
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_workers_sweep_no_more_often_than_a_few_and_none_forgets_to() {
+        let every = [0, 1, 4, 5, 8, 32, 1000].map(|workers| sweep_every(workers).as_millis());
+        assert_eq!(every, [250, 250, 250, 500, 500, 2000, 2000]);
+    }
 }

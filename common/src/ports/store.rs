@@ -320,6 +320,8 @@ pub struct SweepReport {
     pub poisoned: u64,
     pub logs_removed: u64,
     pub jobs_removed: u64,
+    /// Workers that say that they live, where processes share a store: they sweep too.
+    pub workers: u64,
 }
 
 /// Jobs of one tenant that wait for a worker.

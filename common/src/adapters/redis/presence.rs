@@ -25,6 +25,8 @@ pub(super) struct Gone {
     /// When they were looked for.
     pub(super) at: u64,
     pub(super) workers: Vec<String>,
+    /// How many say that they live.
+    pub(super) present: u64,
 }
 
 /// Workers that had a connection when this process last looked.
@@ -61,7 +63,7 @@ impl RedisStore {
         // While the store was away nobody could say that they live.
         let away = self.link.failed_within(Lease::PRESENCE_TTL);
         let workers = if away { Vec::new() } else { absent.into_iter().chain(lost).collect() };
-        Ok(Gone { at, workers })
+        Ok(Gone { at, workers, present: infos.len() as u64 })
     }
 
     async fn look(&self) -> Result<Look, StoreError> {

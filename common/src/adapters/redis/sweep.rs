@@ -21,7 +21,7 @@ impl RedisStore {
             self.options.keep_jobs.as_millis().to_string(),
             self.options.keep_events.as_millis().to_string(),
         ];
-        let mut report = SweepReport::default();
+        let mut report = SweepReport { workers: gone.present, ..SweepReport::default() };
         // A worker that is gone may have owned jobs anywhere.
         let (shards, mut failure) = match &gone.workers[..] {
             [] => self.overdue(&args).await,
@@ -47,7 +47,7 @@ impl RedisStore {
         Ok(report)
     }
 
-    /// The shards that are worth a sweep, and why that is not known of others. Every process asks several
+    /// The shards that are worth a sweep, and why that is not known of others. Every process asks some
     /// times a second, so it is one call on a single server, and writes nothing. It tells the longest lines too.
     async fn overdue(&self, args: &[String]) -> (Vec<u32>, Option<StoreError>) {
         let (all, mut overdue, mut failure): (Vec<u32>, _, _) = ((0..SHARDS).collect(), Vec::new(), None);
