@@ -120,17 +120,17 @@ impl Brownout {
         let (started, mut load) = (Instant::now(), Load::default());
         let mut ladder = Ladder::new(steps, self.config.rise_after, self.config.fall_after);
         while !self.config.steps.is_empty() {
+            // Cancel-safe: both branches only wait.
+            tokio::select! {
+                () = stopping.cancelled() => return,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
             if let Ok(lanes) = store.depth(Duration::ZERO).await
                 && let Some(lane) = lanes.iter().find(|lane| lane.lane == Lane::Interactive)
             {
                 let now = started.elapsed();
                 let wait = load.expected_wait(now, lane);
                 self.stand_on(ladder.look(now, wait.div_duration_f64(self.config.longest_wait())), wait);
-            }
-            // Cancel-safe: both branches only wait.
-            tokio::select! {
-                () = stopping.cancelled() => return,
-                () = tokio::time::sleep(LOOK_EVERY) => {}
             }
         }
         stopping.cancelled().await;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use millhand_common::adapters::redis::{OpenError, RedisOptions, RedisStore};
 use millhand_common::conformance::store::{chat, completed, delta, new_tenant, request};
-use millhand_common::model::WorkerId;
+use millhand_common::model::{Share, Shares, WorkerId};
 use millhand_common::ports::{Accept, Accepted, Appended, By, Claim, Claimed, Closed, JobStore, StoreError};
 use millhand_tests::servers::Redis;
 use millhand_tests::wait_for;
@@ -56,6 +56,35 @@ async fn a_wrong_address_is_told_apart_from_a_server_that_is_away() {
     let away = format!("redis://127.0.0.1:{}", millhand_tests::servers::free_port());
     let away = RedisStore::open(&away, alone()).await.err().unwrap();
     assert!(matches!(away, OpenError::Store(StoreError::Unreachable(_))), "{away}");
+}
+
+/// Changes to data, as the server counts them.
+fn changes(server: &Redis) -> String {
+    let info = server.says("INFO persistence").unwrap();
+    info.lines().find(|line| line.starts_with("rdb_changes_since_last_save:")).unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn shares_are_written_when_they_are_others_than_before() {
+    let (server, options) = (Redis::start().await, alone());
+    let open = async |shares: &Shares| {
+        let options = RedisOptions { shares: Some(shares.clone()), ..options.clone() };
+        RedisStore::open(&server.url(), options).await.unwrap()
+    };
+    let kept = || server.says(&format!("HGETALL {}:{{s63}}:shares", options.prefix)).unwrap();
+    let share = |weight| Share { weight, ..Share::default() };
+    let mut shares = Shares { others: share(1), tenants: [("acme".parse().unwrap(), share(7))].into() };
+    open(&shares).await;
+    assert!(kept().contains("acme") && kept().contains("7 "), "{}", kept());
+    let before = changes(&server);
+    open(&shares).await;
+    assert_eq!(changes(&server), before, "a process that starts like the others writes nothing");
+    shares.others.weight = 5;
+    open(&shares).await;
+    assert!(kept().contains("acme") && kept().contains("5 "), "{}", kept());
+    shares.tenants.clear();
+    open(&shares).await;
+    assert!(!kept().contains("acme") && kept().contains("5 "), "{}", kept());
 }
 
 /// Bytes used, as the server counts them.
