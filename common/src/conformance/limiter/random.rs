@@ -136,7 +136,7 @@ async fn follow(
                 let resets_in = Some(Duration::from_millis(60_000 - now() % 60_000));
                 let tokens = LimitFact { limit: None, remaining: Some(left), resets_in };
                 let said = Said::Answered(LimitFacts { tokens, ..LimitFacts::default() });
-                on.observe(recent(&calls, of), said.clone()).await;
+                on.observe(recent(&calls, of), said).await;
                 core.observe(now(), recent(&calls, of), &said);
             }
             Step::Offer(most) => {
