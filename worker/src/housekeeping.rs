@@ -32,20 +32,18 @@ pub async fn sweep(store: Arc<dyn JobStore>, shutdown: CancellationToken) {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(every.mul_f64(0.5 + jitter())) => {}
         }
-        let swept = store.sweep().await;
-        if let Ok(report) = &swept {
-            every = sweep_every(report.workers);
-        }
-        match swept {
-            Ok(report) if report.taken_over + report.expired + report.poisoned > 0 => {
-                tracing::info!(
-                    taken_over = report.taken_over,
-                    expired = report.expired,
-                    poisoned = report.poisoned,
-                    "sweep"
-                );
+        match store.sweep().await {
+            Ok(report) => {
+                every = sweep_every(report.workers);
+                if report.taken_over + report.expired + report.poisoned > 0 {
+                    tracing::info!(
+                        taken_over = report.taken_over,
+                        expired = report.expired,
+                        poisoned = report.poisoned,
+                        "sweep"
+                    );
+                }
             }
-            Ok(_) => {}
             Err(err) => tracing::warn!(error = %err, "sweep failed"),
         }
     }

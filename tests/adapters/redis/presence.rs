@@ -39,7 +39,8 @@ async fn a_worker_whose_connection_is_gone_is_challenged_at_once_and_once() {
     subject(Arc::clone(&doomed), clock.clone()).claim(&job, worker).await;
     doomed.present(&info(worker)).await.unwrap();
     subscribed(&server, &prefix, worker, true).await;
-    assert_eq!(watcher.sweep().await.unwrap().challenged, 0, "it lives");
+    let swept = watcher.sweep().await.unwrap();
+    assert_eq!((swept.workers, swept.challenged), (1, 0), "it lives, and whoever sweeps knows");
 
     drop(doomed);
     subscribed(&server, &prefix, worker, false).await;

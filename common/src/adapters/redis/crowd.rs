@@ -2,8 +2,8 @@
 //!
 //! Whose turn it is needs no such thing: a tenant lies in one shard, and the heads of shards compare. But
 //! whether a new job goes before the hints of another tenant is decided where it is accepted, which sees its own
-//! shard only. So each process keeps the longest lines as its last sweep saw them, a quarter of a second to two seconds ago.
-//! What is decided wrongly meanwhile waits behind the hints that came before it, 30 s at most.
+//! shard only. So each process keeps the longest lines as its last sweep saw them, a quarter of a second to two
+//! seconds ago. What is decided wrongly meanwhile waits behind the hints that came before it, 30 s at most.
 
 use std::sync::{Mutex, PoisonError};
 
