@@ -56,6 +56,28 @@ async fn hints_that_nobody_asks_for_are_surplus() {
     slots_hold(&full, 16).await;
 }
 
+/// Each costs the server memory, and time when a worker starts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_publishes_nothing_has_one_connection() {
+    let node = shared().await;
+    let vhost = JobId::new().to_string();
+    node.ctl(&["add_vhost", &vhost]).await;
+    node.ctl(&["set_permissions", "--vhost", &vhost, "guest", ".*", ".*", ".*"]).await;
+    let becomes = async |count: usize| {
+        wait_for(&format!("{count} connections"), async || {
+            let listed = node.ctl(&["list_connections", "vhost", "--no-table-headers"]).await;
+            (listed.lines().filter(|line| line.trim() == vhost).count() == count).then_some(())
+        })
+        .await;
+    };
+    let broker = connect(&alone(format!("{}/{vhost}", node.url()), 3)).await;
+    assert!(nothing_comes(&broker, Lane::Interactive).await);
+    becomes(1).await;
+    broker.publish(&hints(1)).await.unwrap();
+    becomes(2).await;
+    receive(&broker, Lane::Interactive).await.ack().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_queue_with_other_arguments_is_refused_and_named() {
     let config = alone(shared().await.url(), 1);

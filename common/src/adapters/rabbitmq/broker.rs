@@ -39,11 +39,11 @@ impl fmt::Debug for RabbitConfig {
     }
 }
 
-/// [`Broker`] on RabbitMQ. It consumes a lane from the first `receive` of that lane on.
+/// [`Broker`] on RabbitMQ. It consumes a lane from the first `receive` of that lane on, and connects once more
+/// for the first `publish`.
 pub struct RabbitBroker {
     topology: Arc<Topology>,
     publisher: Publisher,
-    publishing: Arc<Link>,
     consuming: Arc<Link>,
     lanes: [Arc<LaneConsumer>; Lane::ALL.len()],
     /// Connections and consumers; they end with the broker.
@@ -60,18 +60,16 @@ impl RabbitBroker {
     pub async fn connect(config: RabbitConfig) -> Result<Self, BrokerError> {
         let address = Arc::new(Address::parse(&config.url)?);
         let topology = Arc::new(Topology::new(config.name));
-        // Two, as RabbitMQ reads nothing more from one that publishes too fast: no acks either.
-        let publishing = Link::open("publishing", address, Arc::clone(&topology)).await?;
-        let consuming = publishing.beside("consuming").await?;
+        let consuming = Link::open("consuming", Arc::clone(&address), Arc::clone(&topology)).await?;
         let lanes = Lane::ALL.map(|lane| Arc::new(LaneConsumer::new(topology.queue(lane), config.slots)));
         let mut tasks = JoinSet::new();
-        tasks.spawn(Arc::clone(&publishing).keep());
         tasks.spawn(Arc::clone(&consuming).keep());
         for lane in &lanes {
             tasks.spawn(Arc::clone(lane).run(Arc::clone(&consuming)));
         }
-        let publisher = Publisher::new(Arc::clone(&publishing), Arc::clone(&topology));
-        Ok(Self { topology, publisher, publishing, consuming, lanes, _tasks: tasks })
+        // RabbitMQ reads nothing more from a connection that publishes too fast, no acks either: it has its own.
+        let publisher = Publisher::new(address, Arc::clone(&topology));
+        Ok(Self { topology, publisher, consuming, lanes, _tasks: tasks })
     }
 
     fn consumer(&self, lane: Lane) -> &LaneConsumer {
@@ -125,7 +123,7 @@ impl Broker for RabbitBroker {
     }
 
     async fn ready(&self) -> Result<(), BrokerError> {
-        self.publishing.now()?;
+        self.publisher.now()?;
         self.waiting(Lane::Interactive).await.map(|_| ())
     }
 }

@@ -38,7 +38,7 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Makes the first connection. A server that is away, or a queue that does not fit, is an error now.
+    /// Makes the first connection. A server that is away, or a queue that does not fit, is an error now. Cancel-safe.
     pub(super) async fn open(
         role: &'static str,
         address: Arc<Address>,
@@ -46,15 +46,6 @@ impl Link {
     ) -> Result<Arc<Self>, BrokerError> {
         let first = connect(role, &address, &topology).await?;
         Ok(Arc::new(Self { role, address, topology, line: watch::Sender::new(Ok(first)) }))
-    }
-
-    /// Makes another connection beside this one, to the server that is known by now and has the queues.
-    pub(super) async fn beside(&self, role: &'static str) -> Result<Arc<Self>, BrokerError> {
-        let Self { address, topology, .. } = self;
-        let version = self.now()?.version;
-        let conn = Arc::new(address.connect(role).await?);
-        let line = watch::Sender::new(Ok(Line { conn, version }));
-        Ok(Arc::new(Self { role, address: Arc::clone(address), topology: Arc::clone(topology), line }))
     }
 
     /// The line that is up, or the next one. Cancel-safe.

@@ -6,8 +6,10 @@ use std::time::Duration;
 use futures::future::try_join_all;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Channel, Confirmation};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OnceCell};
+use tokio::task::JoinSet;
 
+use super::address::Address;
 use super::link::{Line, Link};
 use super::reason;
 use super::topology::{MISSING, Topology};
@@ -20,12 +22,21 @@ const TIMEOUT: Duration = Duration::from_secs(4);
 const PERSISTENT: u8 = 2;
 
 pub(super) struct Publisher {
-    link: Arc<Link>,
+    address: Arc<Address>,
+    /// Made by the first call: workers publish nothing.
+    own: OnceCell<Own>,
     topology: Arc<Topology>,
     /// Held while one call publishes. lapin numbers a message before it sends it, and ties a returned message
     /// to the next confirm: with two calls at a time on one channel, one could have the other's answer.
     /// Taken out meanwhile, so that a channel with answers still to come is never used again.
     channel: Mutex<Option<Channel>>,
+}
+
+/// The connection that is published on.
+struct Own {
+    link: Arc<Link>,
+    /// Ends with the publisher.
+    _kept: JoinSet<()>,
 }
 
 /// Why hints are not published.
@@ -36,19 +47,36 @@ enum Failed {
 }
 
 impl Publisher {
-    pub(super) fn new(link: Arc<Link>, topology: Arc<Topology>) -> Self {
-        Self { link, topology, channel: Mutex::new(None) }
+    pub(super) fn new(address: Arc<Address>, topology: Arc<Topology>) -> Self {
+        Self { address, own: OnceCell::new(), topology, channel: Mutex::new(None) }
+    }
+
+    /// Why nothing can be published now, as far as it is known.
+    pub(super) fn now(&self) -> Result<(), BrokerError> {
+        self.own.get().map_or(Ok(()), |own| own.link.now().map(|_| ()))
     }
 
     /// As the port says.
     pub(super) async fn publish(&self, hints: &[Hint]) -> Result<(), BrokerError> {
         let published = tokio::time::timeout(TIMEOUT, self.try_publish(hints)).await;
-        published.unwrap_or_else(|_| Err(self.link.now().err().unwrap_or(BrokerError::NotConfirmed)))
+        published.unwrap_or_else(|_| Err(self.now().err().unwrap_or(BrokerError::NotConfirmed)))
+    }
+
+    async fn link(&self) -> Result<&Link, BrokerError> {
+        let making = async || {
+            let (address, topology) = (Arc::clone(&self.address), Arc::clone(&self.topology));
+            let link = Link::open("publishing", address, topology).await?;
+            let mut kept = JoinSet::new();
+            kept.spawn(Arc::clone(&link).keep());
+            Ok(Own { link, _kept: kept })
+        };
+        Ok(&self.own.get_or_try_init(making).await?.link)
     }
 
     async fn try_publish(&self, hints: &[Hint]) -> Result<(), BrokerError> {
         let mut kept = self.channel.lock().await;
-        let line = self.link.line().await;
+        let link = self.link().await?;
+        let line = link.line().await;
         // What lapin is given now it sends when the server reads again, whatever became of this call.
         if line.conn.status().blocked() {
             return Err(BrokerError::Unreachable(
@@ -66,7 +94,7 @@ impl Publisher {
             }
             Err(Failed::Unroutable) => {
                 tokio::time::sleep(MISSING).await;
-                self.link.declare(&line).await?;
+                link.declare(&line).await?;
                 Err(BrokerError::Unreachable(
                     "a queue was missing in RabbitMQ, and is declared again".to_owned(),
                 ))
