@@ -1,12 +1,20 @@
 -- Whose turn it is in each shard of KEYS, and when the next job becomes due: for each lane the number of
 -- running jobs of that tenant and the job's version, and the first timer. Then the time, and how many jobs
 -- became due whose hint nobody acted on.
-local answer = {}
+local LANES, answer = {'interactive', 'batch'}, {}
+
+-- Every worker asks once a second, and most shards have nothing for it: one command tells.
+local function is_quiet()
+  return redis.call('EXISTS', P .. ':heads:interactive', P .. ':timers:interactive', P .. ':heads:batch',
+    P .. ':timers:batch') == 0
+end
+
 for _, key in ipairs(KEYS) do
   P = key
-  for _, lane in ipairs({'interactive', 'batch'}) do
+  local quiet = is_quiet()
+  for _, lane in ipairs(LANES) do
     local head, timer = {}, {}
-    if not is_paused(lane) then
+    if not quiet and not is_paused(lane) then
       ripen(lane)
       head = redis.call('ZRANGE', P .. ':heads:' .. lane, 0, 0, 'WITHSCORES')
       timer = redis.call('ZRANGE', P .. ':timers:' .. lane, 0, 0, 'WITHSCORES')
