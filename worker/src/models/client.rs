@@ -35,14 +35,16 @@ impl Client {
             }
             None => None,
         };
-        let http = reqwest::Client::builder()
+        let base = base(&endpoint.base_url)?;
+        let mut http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             // A redirect would carry prompts to a place nobody configured.
             .redirect(Policy::none())
-            .user_agent(concat!("millhand/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(SetupError::Client)?;
-        Ok(Self { http, base: base(&endpoint.base_url)?, authorization })
+            .user_agent(concat!("millhand/", env!("CARGO_PKG_VERSION")));
+        if !needs_certificates(&base) {
+            http = http.tls_certs_only([]);
+        }
+        Ok(Self { http: http.build().map_err(SetupError::Client)?, base, authorization })
     }
 
     /// The address that paths are joined to.
@@ -81,6 +83,13 @@ impl Client {
         let body = read(response, MAX_ERROR_BYTES).await.unwrap_or_default();
         Err(refusal(status, &headers, &body))
     }
+}
+
+/// Whether any server on the way shows a certificate. Those of the system are some hundred files, and a plain
+/// image has none.
+fn needs_certificates(base: &Url) -> bool {
+    let is_tls = |name: &str| std::env::var(name).is_ok_and(|proxy| proxy.starts_with("https:"));
+    base.scheme() == "https" || ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"].into_iter().any(is_tls)
 }
 
 /// `base` with a final slash, so that `join` goes below it.
