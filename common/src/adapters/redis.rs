@@ -62,9 +62,11 @@
 mod address;
 mod answers;
 mod budget;
+mod claims;
 mod conversations;
 mod crowd;
 mod due;
+mod fault;
 mod feed;
 mod jobs;
 mod keys;

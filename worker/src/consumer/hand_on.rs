@@ -11,7 +11,8 @@ use millhand_common::telemetry;
 use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 
-use super::{PAUSE, Shared, ack, challenge};
+use super::take::{ack, challenge};
+use super::{PAUSE, Shared};
 
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// A slot that is free again within this takes the hints itself.

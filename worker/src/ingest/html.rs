@@ -1,5 +1,8 @@
 //! HTML: the text that a reader of the page sees, block by block.
 
+mod line;
+mod tags;
+
 use std::mem;
 
 use ego_tree::iter::Edge;
@@ -11,6 +14,8 @@ use super::canonical::{Builder, Gap, fenced};
 use super::decode::{charset_of_page, decode};
 use super::parse::ParseError;
 use super::table::row;
+use line::Line;
+use tags::{heading_level, is_block, is_hidden, is_left_out};
 
 pub(super) fn parse(bytes: &[u8], charset: Option<&str>) -> Result<CanonicalText, ParseError> {
     let of_page = if charset.is_none() { charset_of_page(bytes) } else { None };
@@ -83,103 +88,6 @@ fn walk(root: NodeRef<'_, Node>, builder: &mut Builder, origin: Option<Origin>) 
         }
     }
     writer.end_block();
-}
-
-/// Elements without text, or whose text is the page's machinery rather than its content.
-fn is_left_out(name: &str) -> bool {
-    matches!(
-        name,
-        "head"
-            | "script"
-            | "style"
-            | "noscript"
-            | "template"
-            | "iframe"
-            | "object"
-            | "svg"
-            | "canvas"
-            | "audio"
-            | "video"
-            | "nav"
-            | "select"
-            | "datalist"
-            | "button"
-            | "textarea"
-    )
-}
-
-fn is_hidden(element: &scraper::node::Element) -> bool {
-    if element.attr("hidden").is_some()
-        || element.attr("aria-hidden").is_some_and(|v| v.eq_ignore_ascii_case("true"))
-    {
-        return true;
-    }
-    let Some(style) = element.attr("style") else { return false };
-    let style: String = style.to_ascii_lowercase().split_whitespace().collect();
-    style.split(';').any(|rule| {
-        let rule = rule.trim_end_matches("!important");
-        matches!(
-            rule,
-            "display:none"
-                | "visibility:hidden"
-                | "opacity:0"
-                | "font-size:0"
-                | "font-size:0px"
-                | "font-size:0em"
-                | "color:transparent"
-        )
-    })
-}
-
-fn is_block(name: &str) -> bool {
-    matches!(
-        name,
-        "address"
-            | "article"
-            | "aside"
-            | "blockquote"
-            | "body"
-            | "caption"
-            | "center"
-            | "dd"
-            | "details"
-            | "dialog"
-            | "div"
-            | "dl"
-            | "dt"
-            | "fieldset"
-            | "figcaption"
-            | "figure"
-            | "footer"
-            | "form"
-            | "header"
-            | "hgroup"
-            | "hr"
-            | "legend"
-            | "li"
-            | "main"
-            | "menu"
-            | "ol"
-            | "p"
-            | "pre"
-            | "section"
-            | "summary"
-            | "table"
-            | "tbody"
-            | "thead"
-            | "tfoot"
-            | "tr"
-            | "td"
-            | "th"
-            | "ul"
-    )
-}
-
-fn heading_level(name: &str) -> Option<u8> {
-    match name.as_bytes() {
-        [b'h', digit @ b'1'..=b'6'] => Some(digit - b'0'),
-        _ => None,
-    }
 }
 
 struct Writer<'a> {
@@ -373,54 +281,6 @@ impl<'a> Writer<'a> {
             self.last = kind;
         }
     }
-}
-
-/// The text of one block, white space collapsed as HTML does.
-#[derive(Default)]
-struct Line {
-    text: String,
-    /// White space was seen; true when it held a line break.
-    space: Option<bool>,
-}
-
-impl Line {
-    fn push(&mut self, text: &str) {
-        for c in text.chars() {
-            if matches!(c, ' ' | '\t' | '\n' | '\r' | '\u{0C}') {
-                self.space = Some(self.space.unwrap_or(false) || c == '\n');
-                continue;
-            }
-            if let Some(broke) = self.space.take() {
-                let before = self.text.chars().next_back();
-                // A line break between two East Asian characters is no space (CSS Text 3, 4.1.3).
-                let joined = broke && before.is_some_and(is_east_asian) && is_east_asian(c);
-                if !joined && before.is_some_and(|c| c != '\n') {
-                    self.text.push(' ');
-                }
-            }
-            self.text.push(c);
-        }
-    }
-
-    fn push_verbatim(&mut self, text: &str) {
-        self.space = None;
-        self.text.push_str(text);
-    }
-
-    fn break_line(&mut self) {
-        self.space = None;
-        self.text.push('\n');
-    }
-
-    fn take(&mut self) -> String {
-        self.space = None;
-        mem::take(&mut self.text)
-    }
-}
-
-/// Chinese and Japanese; Korean has spaces between words.
-fn is_east_asian(c: char) -> bool {
-    matches!(c, '\u{2E80}'..='\u{A4CF}' | '\u{F900}'..='\u{FAFF}' | '\u{FF00}'..='\u{FF60}' | '\u{20000}'..='\u{3FFFD}')
 }
 
 #[cfg(test)]

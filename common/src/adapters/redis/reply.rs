@@ -185,3 +185,7 @@ pub(super) fn name(tenant: &TenantId, uuid: Uuid) -> String {
 pub(super) fn uuid(value: &Value) -> Result<Uuid, StoreError> {
     Uuid::try_parse(text(value)?).map_err(|_| damaged("an id"))
 }
+
+pub(super) fn unknown<T>(word: &str) -> Result<T, StoreError> {
+    Err(damaged(format!("an answer `{word}` that this program does not know")))
+}

@@ -7,9 +7,9 @@ use redis::Value;
 use crate::model::Lane;
 use crate::ports::{LaneDepth, StoreError, SweepReport, Totals};
 
+use super::claims::parse_name;
 use super::crowd::Lines;
 use super::due::SHARDS;
-use super::jobs::parse_name;
 use super::reply::{at, list, number, text};
 use super::scripts;
 use super::store::{RedisStore, count_ended};

@@ -1,5 +1,7 @@
 //! The one thread that writes. What waits together is committed together.
 
+mod rows;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +19,7 @@ use super::vectors::Vectors;
 use super::{closed, index_error, io_error};
 use crate::ports::{IndexError, Write, Writer};
 use crate::search::Key;
+use rows::FreeRows;
 
 /// Commands that may wait for the writer; each carries the documents of one call.
 const QUEUE: usize = 64;
@@ -102,12 +105,6 @@ struct Batch {
     rows: HashMap<[u8; 32], Vec<u64>>,
     /// Rows whose passages go with this commit.
     freed: Vec<u64>,
-}
-
-/// Rows of the vector file that no passage uses, and where the file ends.
-struct FreeRows {
-    free: Vec<u64>,
-    end: u64,
 }
 
 struct Worker {
@@ -320,34 +317,6 @@ impl Worker {
     fn add(&mut self, doc: TantivyDocument) -> Result<(), IndexError> {
         let added = self.writer()?.add_document(doc);
         added.map(|_| ()).map_err(|err| self.full_or(index_error(&err)))
-    }
-
-    /// A row for a vector of a passage of `name`.
-    fn row(&mut self, name: Key) -> Result<u64, IndexError> {
-        if self.free_rows.is_none() {
-            self.free_rows = Some(self.find_free_rows().map_err(|err| index_error(&err))?);
-        }
-        let rows = self.free_rows.as_mut().expect("found just above");
-        let row = rows.free.pop().unwrap_or_else(|| {
-            rows.end += 1;
-            rows.end - 1
-        });
-        self.batch.rows.entry(*name.bytes()).or_default().push(row);
-        Ok(row)
-    }
-
-    fn find_free_rows(&self) -> tantivy::Result<FreeRows> {
-        let snapshot = self.snapshots.latest();
-        let mut used = Vec::new();
-        for segment in snapshot.searcher.segment_readers() {
-            let rows = segment.fast_fields().u64(ROW)?;
-            used.extend(segment.doc_ids_alive().filter_map(|doc| rows.first(doc)));
-        }
-        used.sort_unstable();
-        let end = used.last().map_or(0, |last| last + 1);
-        let mut used = used.into_iter().peekable();
-        let free = (0..end).filter(|row| used.next_if_eq(row).is_none()).collect();
-        Ok(FreeRows { free, end })
     }
 
     /// All vectors of an index have one length; the first tells it.

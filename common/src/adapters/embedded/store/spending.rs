@@ -3,13 +3,15 @@
 
 use std::collections::HashMap;
 
+use async_trait::async_trait;
 use rusqlite::{Connection, params};
 
 use crate::model::{CallStarted, CallUsed, Certainty, EventBody, JobId, Spent, TenantId, Timestamp, Usage};
-use crate::ports::{Held, Hold, Lease, Spending};
+use crate::ports::{Budget, Held, Hold, Lease, Spending, StoreError};
 use crate::tokens::Measure;
 
 use super::super::engine::{Fault, Tx};
+use super::EmbeddedStore;
 use super::append::{owned_last_seq, write};
 use super::record;
 use super::state::Live;
@@ -177,7 +179,7 @@ pub(super) fn settle(tx: &mut Tx<'_>, job: JobId) -> Result<(), Fault> {
     Ok(())
 }
 
-pub(super) fn hold(tx: &mut Tx<'_>, lease: &Lease, hold: Hold) -> Held {
+fn hold(tx: &mut Tx<'_>, lease: &Lease, hold: Hold) -> Held {
     if owned_last_seq(tx, lease).is_none() {
         return Held::Fenced;
     }
@@ -211,7 +213,7 @@ pub(super) fn hold(tx: &mut Tx<'_>, lease: &Lease, hold: Hold) -> Held {
     Held::Ok
 }
 
-pub(super) fn spending(tx: &mut Tx<'_>, tenant: &TenantId) -> Spending {
+fn spending(tx: &mut Tx<'_>, tenant: &TenantId) -> Spending {
     let day = tx.state.days.of(tenant, &tx.now.day());
     Spending { spent: day.spent, held: day.held, now: tx.now }
 }
@@ -272,5 +274,18 @@ impl Live {
     /// What the job has spent so far, as its record says; `None` where no model was called.
     pub(super) fn usage(&self) -> Option<Usage> {
         self.money.spent.usage()
+    }
+}
+
+#[async_trait]
+impl Budget for EmbeddedStore {
+    async fn hold(&self, lease: &Lease, hold: Hold) -> Result<Held, StoreError> {
+        let lease = lease.clone();
+        self.in_memory(move |tx| Ok(self::hold(tx, &lease, hold))).await
+    }
+
+    async fn spending(&self, tenant: &TenantId) -> Result<Spending, StoreError> {
+        let tenant = tenant.clone();
+        self.in_memory(move |tx| Ok(self::spending(tx, &tenant))).await
     }
 }
