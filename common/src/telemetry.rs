@@ -50,6 +50,8 @@ signals! {
     describe_counter MODEL_TOKENS = "millhand_worker_model_tokens_total", Count, "Tokens of calls that are over, as the provider counted them, else estimated. Labels `model`, `direction`.";
     describe_counter MODEL_COST = "millhand_worker_model_cost_nano_usd_total", Count, "Billionths of a dollar spent on model calls; what dead workers spent is in /v1/usage only. Label `model`.";
     describe_counter BUDGET_REFUSALS = "millhand_budget_refusals_total", Count, "Model calls that were not made, and jobs not accepted, for want of money. Label `reason`.";
+    describe_counter MODEL_USAGE_INEXACT = "millhand_model_usage_inexact_total", Count, "Model calls whose tokens the provider did not tell: they are estimated. Label `model`.";
+    describe_counter MODEL_STREAM_CUTS = "millhand_model_stream_cuts_total", Count, "Model calls that broke off after their first text. Label `pool`.";
     describe_counter MODEL_LIMITED = "millhand_worker_model_rate_limited_total", Count, "429 answers of the provider. Label `model`.";
     describe_gauge MODEL_LIMIT = "millhand_worker_model_limit_units", Count, "A limit per minute as the provider last told it. Labels `model`, `dimension`.";
     describe_gauge MODEL_REMAINING = "millhand_worker_model_remaining_units", Count, "What was left of a limit as the provider last told it. Labels `model`, `dimension`.";
@@ -65,6 +67,9 @@ signals! {
     describe_counter LIMITER_YIELDS = "millhand_limiter_yields_total", Count, "Jobs given back for want of model quota. Label `reason`.";
     describe_counter LIMITER_REFUSALS = "millhand_limiter_refusals_total", Count, "429 answers of the provider though the limiter had granted. Should be 0.";
     describe_counter LIMITER_STALE = "millhand_limiter_stale_grants_total", Count, "Grants that came too late to be sent, and were given back.";
+    describe_histogram LIMITER_RESERVE_TIME = "millhand_limiter_reserve_time_seconds", Seconds, "How long the limiter took to answer one question for model quota.";
+    describe_histogram LIMITER_ASKED = "millhand_limiter_asked_ratio", Count, "How many times as many tokens as a call then used it had been asked for at most. Far above 1, answers are bounded too high: see max_output_tokens.";
+    describe_gauge LIMITER_USED = "millhand_limiter_used_ratio", Count, "Share of a pool's quota that was used in the last minute, 0 to 1, over all workers. Label `pool`.";
     describe_counter CACHE_RESULTS = "millhand_cache_results_total", Count, "Model calls of deterministic agents: kept answer (`hit`), answer of a call that was under way (`flight`), call made (`miss`), call made without the cache (`away`). Label `result`.";
     describe_counter CACHE_SAVED = "millhand_cache_saved_tokens_total", Count, "Tokens of answers that were given again without a call, as they were counted then. Label `direction`.";
     describe_gauge SCALE_WORKERS = "millhand_scale_workers", Count, "Workers of this supervisor. Label `state`.";
@@ -78,6 +83,9 @@ signals! {
     describe_histogram CLIENT_TOKENS = "gen_ai_client_token_usage", Count, "Tokens of one model call (gen_ai.client.token.usage).";
     describe_histogram CLIENT_DURATION = "gen_ai_client_operation_duration_seconds", Seconds, "One model call, from sending it to its end (gen_ai.client.operation.duration).";
     describe_histogram CLIENT_FIRST_CHUNK = "gen_ai_client_operation_time_to_first_chunk_seconds", Seconds, "From sending a model call to its first text (gen_ai.client.operation.time_to_first_chunk).";
+    describe_histogram CLIENT_OUTPUT_CHUNK = "gen_ai_client_operation_time_per_output_chunk_seconds", Seconds, "From one piece of a model's answer to the next (gen_ai.client.operation.time_per_output_chunk).";
+    describe_histogram AGENT_DURATION = "gen_ai_invoke_agent_duration_seconds", Seconds, "One attempt at a job of an agent (gen_ai.invoke_agent.duration).";
+    describe_histogram TOOL_DURATION = "gen_ai_execute_tool_duration_seconds", Seconds, "One call of a tool (gen_ai.execute_tool.duration).";
     describe_gauge BROWNOUT_LEVEL = "millhand_brownout_level", Count, "The hardest step of the brownout ladder that this process takes: 0 none, 1 text in larger pieces, 2 fewer passages, 3 smaller model, 4 batch jobs refused, 5 all jobs refused.";
     describe_counter DEGRADED_ANSWERS = "millhand_worker_degraded_answers_total", Count, "Answers that went without something for the load. Label `what`.";
     describe_counter DOCUMENTS_INGESTED = "millhand_worker_documents_ingested_total", Count, "Documents ingested. Label `outcome`.";

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use metrics_exporter_prometheus::PrometheusHandle;
 use millhand_api::{AdminState, ApiState, Backup, NamedLimiter, Stage, serve, serve_admin};
 use millhand_common::brownout::Brownout;
 use millhand_common::model::WorkerId;
@@ -15,12 +14,13 @@ use millhand_worker::{Worker, housekeeping};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
+use super::metrics::Recorder;
+use super::models;
 use super::observe::Observer;
 use super::parts::Parts;
 use super::pipelines::Pipelines;
 use super::scale::{Program, Supervisor};
 use super::stop::{Stop, Task};
-use super::{metrics, models};
 use crate::config::Config;
 
 /// Everything that the tasks are made of.
@@ -104,10 +104,10 @@ impl Server {
         &self,
         tasks: &mut JoinSet<Task>,
         admin_listener: TcpListener,
-        recorder: PrometheusHandle,
+        recorder: Recorder,
     ) {
         let stop = &self.stop;
-        let admin = serve_admin(admin_listener, self.admin_state(recorder.clone()), stop.rest.clone());
+        let admin = serve_admin(admin_listener, self.admin_state(recorder), stop.rest.clone());
         tasks.spawn(async move {
             if let Err(err) = admin.await {
                 tracing::error!(error = %err, "the admin address failed");
@@ -126,11 +126,6 @@ impl Server {
                 Task::Rest("tidying")
             });
         }
-        let rest = stop.rest.clone();
-        tasks.spawn(async move {
-            metrics::upkeep(recorder, rest).await;
-            Task::Rest("metrics")
-        });
     }
 
     fn worker(&self) -> anyhow::Result<Worker> {
@@ -178,7 +173,7 @@ impl Server {
         }
     }
 
-    fn admin_state(&self, recorder: PrometheusHandle) -> AdminState {
+    fn admin_state(&self, recorder: Recorder) -> AdminState {
         let embedded = self.parts.embedded.clone();
         let backup: Backup = Arc::new(move |target| {
             let embedded = embedded.clone();
