@@ -107,6 +107,7 @@ async fn an_answer_whose_usage_nobody_counted_is_an_answer() {
     let call = model.calls().await.pop().unwrap().entry;
     assert_eq!(job["usage"]["input_tokens"], call["input_tokens"], "unknown is not zero: {job}");
     assert!(job["usage"]["output_tokens"].as_u64() >= call["output_tokens"].as_u64(), "{job} {call}");
+    assert_eq!(server.metric("millhand_model_usage_inexact_total").await, 1.0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

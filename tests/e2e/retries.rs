@@ -107,6 +107,7 @@ async fn a_stream_cut_in_the_middle_is_taken_back_and_said_once() {
     let ended: Vec<Value> =
         asked.model.calls().await.iter().map(|call| call.entry["ended"].clone()).collect();
     assert_eq!(ended, ["broken", "finished"]);
+    assert_eq!(asked.server.metric("millhand_model_stream_cuts_total").await, 1.0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -144,6 +144,7 @@ async fn what_a_model_asks_for_is_a_span_of_its_own() {
     let asked = json!({"input": "What does a bicycle cost?", "agent": "react", "collection": "ferry"});
     let job = submit(&server.client, asked).await;
     assert_eq!(server.client.finished(&job).await["status"], "completed");
+    assert_eq!(server.metric("gen_ai_execute_tool_duration_seconds_count").await, 1.0);
     let (status, log) = server.sigterm().await;
     assert_eq!(status.code(), Some(0), "{log}");
     let spans = spans(&collector, 6).await;

@@ -10,7 +10,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use millhand_tests::{Launch, Provider};
+use millhand_tests::{Launch, Provider, wait_for};
 
 /// A file or folder of the project.
 fn path(name: &str) -> PathBuf {
@@ -81,16 +81,27 @@ fn every_alert_has_somebody_to_hear_of_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_metric_is_one_that_prometheus_likes() {
     let (dir, model) = (tempfile::tempdir().unwrap(), Provider::start().await);
-    let server = Launch::new(dir.path()).model(&model.base_url()).start().await;
-    let job = server.client.chat("问 tokens=5").await;
+    let limited = Launch::new(dir.path()).model(&model.base_url());
+    let server = limited.env("MILLHAND_MODEL__LIMITS__TOKENS_PER_MINUTE", "100000").start().await;
+    let job = server.client.chat("问 tokens=5 gap=10").await;
     server.client.finished(&job).await;
     server.client.log(&job, 0).await;
+    // The limiter hears of a call's end a moment later.
+    wait_for("the quota to be known", async || {
+        (server.metric("millhand_limiter_used_ratio").await > 0.0).then_some(())
+    })
+    .await;
     let metrics = server.metrics().await;
     run("promtool", &["check", "metrics"], Some(&metrics));
     for (name, words) in [
         ("gen_ai_client_token_usage_bucket", "gen_ai_token_type=\"output\""),
         ("gen_ai_client_operation_duration_seconds_bucket", "gen_ai_request_model=\"fake-1\""),
         ("gen_ai_client_operation_time_to_first_chunk_seconds_bucket", "gen_ai_operation_name=\"chat\""),
+        ("gen_ai_client_operation_time_per_output_chunk_seconds_count", "gen_ai_operation_name=\"chat\""),
+        ("gen_ai_invoke_agent_duration_seconds_count", "gen_ai_agent_name=\"chat\""),
+        ("millhand_limiter_reserve_time_seconds_count", ""),
+        ("millhand_limiter_asked_ratio_count", ""),
+        ("millhand_limiter_used_ratio", "pool=\"default\""),
         ("millhand_store_live_workers", "state=\"working\""),
         ("millhand_broker_hints", "lane=\"batch\""),
     ] {

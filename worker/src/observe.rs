@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use metrics::{Label, histogram};
+use metrics::{Histogram, Label, histogram};
 use millhand_common::model::Usage;
 use millhand_common::ports::FinishReason;
 use millhand_common::{telemetry, trace};
@@ -18,7 +18,8 @@ pub(crate) struct Observed {
     /// Without its path, which may hold a key.
     server: String,
     started: Instant,
-    heard: bool,
+    /// When text came last, and where the time to the next is written.
+    chunks: Option<(Instant, Histogram)>,
     span: Span,
 }
 
@@ -73,7 +74,7 @@ impl Observed {
             }
         }
         let model = model.to_owned();
-        Self { operation, provider, model, server, started: Instant::now(), heard: false, span }
+        Self { operation, provider, model, server, started: Instant::now(), chunks: None, span }
     }
 
     /// The call's span: run the call in it.
@@ -83,10 +84,15 @@ impl Observed {
 
     /// Text came.
     pub(crate) fn heard(&mut self) {
-        if !std::mem::replace(&mut self.heard, true) {
-            histogram!(telemetry::CLIENT_FIRST_CHUNK, self.labels())
-                .record(self.started.elapsed().as_secs_f64());
+        let now = Instant::now();
+        if let Some((last, pace)) = &mut self.chunks {
+            pace.record(now.duration_since(*last).as_secs_f64());
+            *last = now;
+            return;
         }
+        let waited = now.duration_since(self.started).as_secs_f64();
+        histogram!(telemetry::CLIENT_FIRST_CHUNK, self.labels()).record(waited);
+        self.chunks = Some((now, histogram!(telemetry::CLIENT_OUTPUT_CHUNK, self.labels())));
     }
 
     /// It ended as it should.

@@ -90,10 +90,12 @@ impl Quota {
         let ticket = ticket(attempt.job().spec.id, step);
         let started = Instant::now();
         // Owned before it is asked for: however this future ends, what was granted is given back.
-        let mut permit = Permit::new(self, bound);
+        let most = input + u64::from(output);
+        let mut permit = Permit::new(self, bound, most);
         loop {
             let asked = Instant::now();
             let answer = self.limiter.reserve(&Asking { call: permit.call, ticket, amounts }).await;
+            histogram!(telemetry::LIMITER_RESERVE_TIME).record(asked.elapsed().as_secs_f64());
             let (wait, is_sure) = match answer {
                 Ok(Reserved::Granted) => {
                     count("granted");
@@ -103,7 +105,7 @@ impl Quota {
                         return Ok(permit);
                     }
                     permit.give_back().await;
-                    permit = Permit::new(self, bound);
+                    permit = Permit::new(self, bound, most);
                     continue;
                 }
                 Ok(Reserved::At(wait)) => {
@@ -190,13 +192,15 @@ pub(crate) struct Permit {
     /// A moment before it was granted.
     granted: Instant,
     bound: Option<u32>,
+    /// Tokens that the call takes at most.
+    most: u64,
     state: State,
 }
 
 impl Permit {
-    fn new(quota: &Arc<Quota>, bound: Option<u32>) -> Self {
-        let call = Uuid::now_v7();
-        Self { quota: Arc::clone(quota), call, granted: Instant::now(), bound, state: State::Unsent }
+    fn new(quota: &Arc<Quota>, bound: Option<u32>, most: u64) -> Self {
+        let (call, granted) = (Uuid::now_v7(), Instant::now());
+        Self { quota: Arc::clone(quota), call, granted, bound, most, state: State::Unsent }
     }
 
     /// Whether the call may still be sent on it.
@@ -232,6 +236,11 @@ impl Permit {
 
     /// The call has ended as it should; without a count it may have used all.
     pub(crate) fn ended(&mut self, usage: Option<Usage>) {
+        if let Some(used) =
+            usage.map(|usage| usage.input_tokens + usage.output_tokens).filter(|used| *used > 0)
+        {
+            histogram!(telemetry::LIMITER_ASKED).record(self.most as f64 / used as f64);
+        }
         self.settle(usage.map_or(Used::Unknown, |usage| {
             Used::Exactly(Amounts::call(usage.input_tokens, usage.output_tokens))
         }));

@@ -17,11 +17,13 @@ use crate::state::AdminState;
 /// All metrics, with queues, tenants and workers as they are now.
 pub(crate) async fn text(State(admin): State<AdminState>) -> Response {
     let hints = Lane::ALL.map(|lane| timeout(FACT_TIMEOUT, admin.broker.depth(lane)));
-    let (lanes, tenants, workers, hints) = tokio::join!(
+    let quotas = admin.limiters.iter().map(|pool| timeout(FACT_TIMEOUT, pool.limiter.quota()));
+    let (lanes, tenants, workers, hints, quotas) = tokio::join!(
         timeout(FACT_TIMEOUT, admin.store.depth(SOON)),
         timeout(FACT_TIMEOUT, admin.store.tenants()),
         timeout(FACT_TIMEOUT, admin.store.workers()),
         futures::future::join_all(hints),
+        futures::future::join_all(quotas),
     );
     if let Ok(Ok(lanes)) = lanes {
         show_lanes(&lanes);
@@ -35,6 +37,11 @@ pub(crate) async fn text(State(admin): State<AdminState>) -> Response {
     for (lane, counted) in Lane::ALL.into_iter().zip(hints) {
         if let Ok(Ok(count)) = counted {
             gauge!(telemetry::BROKER_HINTS, "lane" => lane.as_str()).set(as_gauge(count));
+        }
+    }
+    for (pool, quota) in admin.limiters.iter().zip(quotas) {
+        if let Ok(Ok(Some(quota))) = quota {
+            gauge!(telemetry::LIMITER_USED, "pool" => pool.name.clone()).set(quota.used);
         }
     }
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");

@@ -123,6 +123,13 @@ async fn pools_refuse(system: &System) {
             assert_eq!(system.ask("chat", "hiccup tokens=2").await["status"], "completed");
         })
         .await;
+    // What it cost is not told either.
+    system
+        .shows("millhand_model_stream_cuts_total", async || {
+            system.provider.faults(json!([{"kind": "cut", "after": 3, "times": 1, "when": "snap"}])).await;
+            assert_eq!(system.ask("chat", "snap tokens=8 gap=10").await["status"], "completed");
+        })
+        .await;
 }
 
 /// Alertmanager has it, for this receiver.

@@ -40,7 +40,13 @@ pub(super) async fn run_claimed(shared: &Shared, run: Run, taken: Instant) {
             Quiet::keep(shared)
         });
         let _place = Place::take(shared, &run.lease, Arc::clone(&orders));
+        let spec = &run.job.spec;
+        let agent = (spec.kind() == JobKind::Chat).then(|| spec.agent.to_string());
         run_tidy(shared, run, taken, &orders).await;
+        if let Some(agent) = agent {
+            metrics::histogram!(telemetry::AGENT_DURATION, "gen_ai_agent_name" => agent)
+                .record(taken.elapsed().as_secs_f64());
+        }
     }
     .instrument(traced)
     .instrument(span)

@@ -135,4 +135,7 @@ fn show(used: &CallUsed) {
     tokens("input", used.input_tokens);
     tokens("output", used.output_tokens);
     counter!(telemetry::MODEL_COST, "model" => used.model.clone()).increment(used.nano_usd);
+    if used.certainty != Certainty::Exact {
+        counter!(telemetry::MODEL_USAGE_INEXACT, "model" => used.model.clone()).increment(1);
+    }
 }

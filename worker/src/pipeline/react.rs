@@ -1,9 +1,11 @@
 //! The agent that finds its passages by itself: the model asks for searches, reads what they found, and
 //! answers. Each call of the model and of a tool is one journaled step.
 
+use std::time::Instant;
+
 use millhand_common::model::{Agent, EventBody, StepKind, Terminal};
 use millhand_common::ports::{ChatMessage, ChatRole, ToolCall, ToolSpec};
-use millhand_common::trace;
+use millhand_common::{telemetry, trace};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tracing::{Instrument, Span};
@@ -107,8 +109,11 @@ async fn returned(
     attempt.emit(EventBody::ToolCalled { name: name.clone(), arguments: arguments.clone() }).await?;
     let refused = match (key, name.as_str(), serde_json::from_value::<SearchArguments>(arguments)) {
         (Some(key), SEARCH, Ok(SearchArguments { query })) if !query.trim().is_empty() => {
+            let began = Instant::now();
             let search = retrieve::journaled(attempt, deps, key, StepKind::ToolCall, vec![query]);
             let found = search.instrument(traced()).await?;
+            metrics::histogram!(telemetry::TOOL_DURATION, "gen_ai_tool_name" => SEARCH)
+                .record(began.elapsed().as_secs_f64());
             let result = json!({"passages": found.passages.len()});
             attempt.emit(EventBody::ToolReturned { name, result }).await?;
             if found.passages.is_empty() {

@@ -122,6 +122,9 @@ impl<'a> Turn<'a> {
     /// What follows a call of the pool at `at` that failed with `err`.
     pub(super) fn after(&mut self, at: usize, err: &ModelError, text_shown: bool, attempt: &Attempt) -> Next {
         let pool = &self.route.pools[at];
+        if text_shown {
+            counter!(telemetry::MODEL_STREAM_CUTS, "pool" => pool.name().to_owned()).increment(1);
+        }
         let standing = Standing {
             text_shown,
             time_left: attempt.time_left(),
