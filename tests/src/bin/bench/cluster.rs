@@ -64,6 +64,7 @@ pub(crate) async fn measure(words: &[&str]) -> anyhow::Result<()> {
             accepts::measure(&mut table, &mut stack, wanted.queued).await?;
         }
         stack.work(2).await;
+        stack.calm().await?;
         if let Some(node) = &node {
             jobs::measure(&mut table, &stack, node).await?;
         }

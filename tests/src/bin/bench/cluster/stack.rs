@@ -53,6 +53,18 @@ impl Stack {
         self.workers.remove(worker).kill9().await;
     }
 
+    /// Waits until nobody goes without anything for the load that was: text in larger pieces comes later.
+    pub(super) async fn calm(&self) -> anyhow::Result<()> {
+        let started = Instant::now();
+        for server in self.workers.iter().chain([&self.api]) {
+            while server.metric("millhand_brownout_level").await > 0.0 {
+                ensure!(started.elapsed() < Duration::from_secs(120), "the brownout does not end");
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        }
+        Ok(())
+    }
+
     /// Jobs that the workers have answered since they started.
     pub(super) async fn completed(&self) -> f64 {
         let mut sum = 0.0;
