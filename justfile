@@ -54,10 +54,10 @@ bench-quota *ARGS:
     ./target/release/bench quota {{ARGS}}
 
 # Ten times as many jobs as can be done, and a quiet tenant beside them (about three minutes).
-bench-overload:
+bench-overload *ARGS:
     ./tests/run --install
     cargo build --release --locked -p millhand -p millhand-tests
-    ./target/release/bench overload
+    ./target/release/bench overload {{ARGS}}
 
 # Every fault under load on real servers until the numbers mean something: `just chaos kafka 1`.
 chaos *ARGS:

@@ -13,6 +13,7 @@ pub mod log;
 pub mod provider;
 pub mod server;
 pub mod servers;
+pub mod storm;
 pub mod wait;
 
 pub use browser::Browser;

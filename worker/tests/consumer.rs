@@ -1,8 +1,8 @@
 //! The worker over the embedded store and broker, with pipelines made for the test.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,10 +10,11 @@ use millhand_common::adapters::embedded::{EmbeddedBroker, EmbeddedStore, Folder,
 use millhand_common::follow::Follower;
 use millhand_common::model::{
     AgentName, ConversationId, EventBody, Hint, Job, JobError, JobId, JobInput, JobSpec, Lane, Message,
-    OnBusy, Output, Role, Status, StepKind, TenantId, Terminal,
+    OnBusy, Output, Role, Status, StepKind, TenantId, Terminal, WorkerId,
 };
 use millhand_common::ports::{
-    Accept, Accepted, Broker, Claim, Expected, JobReader, JobStore, Lookup, WorkerSignal,
+    Accept, Accepted, Broker, BrokerError, Claim, Claimed, Delivery, Expected, JobReader, JobStore, Lookup,
+    Settle, WorkerSignal,
 };
 use millhand_worker::attempt::{Attempt, Begun, Failure};
 use millhand_worker::{Pipeline, Worker, WorkerConfig};
@@ -76,6 +77,53 @@ async fn done(attempt: &Attempt) -> Result<Terminal, Failure> {
     Ok(Terminal { output: Some(output), ..Terminal::bare(Status::Completed) })
 }
 
+fn hint(job: JobId) -> Hint {
+    Hint { v: 1, job, tenant: TenantId::default(), lane: Lane::Interactive, traceparent: None }
+}
+
+/// A broker that once sends hints which nobody asked for.
+struct Unasked {
+    hints: Mutex<Vec<Delivery>>,
+    usual: EmbeddedBroker,
+}
+
+#[async_trait]
+impl Broker for Unasked {
+    async fn publish(&self, hints: &[Hint]) -> Result<(), BrokerError> {
+        self.usual.publish(hints).await
+    }
+
+    async fn receive(&self, lane: Lane) -> Result<Delivery, BrokerError> {
+        self.usual.receive(lane).await
+    }
+
+    async fn surplus(&self) -> Vec<Delivery> {
+        let hints = std::mem::take(&mut *self.hints.lock().unwrap());
+        if hints.is_empty() { std::future::pending().await } else { hints }
+    }
+
+    async fn depth(&self, lane: Lane) -> Result<u64, BrokerError> {
+        self.usual.depth(lane).await
+    }
+
+    async fn ready(&self) -> Result<(), BrokerError> {
+        self.usual.ready().await
+    }
+}
+
+/// Counts acks.
+struct Acks(Arc<AtomicUsize>);
+
+#[async_trait]
+impl Settle for Acks {
+    async fn ack(self: Box<Self>) -> Result<(), BrokerError> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn give_back(self: Box<Self>) {}
+}
+
 struct House {
     store: Arc<EmbeddedStore>,
     broker: EmbeddedBroker,
@@ -92,14 +140,16 @@ impl House {
     }
 
     fn worker(&self, drain_timeout: Duration) -> (JoinedWorker, CancellationToken) {
+        self.worker_on(Arc::new(self.broker.clone()), drain_timeout)
+    }
+
+    fn worker_on(
+        &self,
+        broker: Arc<dyn Broker>,
+        drain_timeout: Duration,
+    ) -> (JoinedWorker, CancellationToken) {
         let config = WorkerConfig { slots: 16, drain_timeout, ..WorkerConfig::default() };
-        let worker = Worker::new(
-            self.store.clone(),
-            Arc::new(self.broker.clone()),
-            None,
-            self.pipeline.clone(),
-            config,
-        );
+        let worker = Worker::new(self.store.clone(), broker, None, self.pipeline.clone(), config);
         let shutdown = CancellationToken::new();
         let mut set = tokio::task::JoinSet::new();
         set.spawn(worker.run(shutdown.clone()));
@@ -125,8 +175,7 @@ impl House {
             replay_of: None,
             traceparent: None,
         };
-        let hint =
-            Hint { v: 1, job: spec.id, tenant: spec.tenant.clone(), lane: spec.lane, traceparent: None };
+        let hint = hint(spec.id);
         let accept = Accept {
             spec,
             known_conversation: false,
@@ -255,9 +304,9 @@ async fn a_job_with_two_deaths_runs_alone() {
     let id = house.submit("alone", LONG).await;
     for _ in 0..2 {
         // An owner that claims and never renews: challenged, it is taken to be dead.
-        let dead = Claim::new(millhand_common::model::WorkerId::new());
+        let dead = Claim::new(WorkerId::new());
         let claimed = house.store.claim(&TenantId::default(), id, dead).await.unwrap();
-        assert!(matches!(claimed, millhand_common::ports::Claimed::Run(_)), "{claimed:?}");
+        assert!(matches!(claimed, Claimed::Run(_)), "{claimed:?}");
         house.store.challenge(&TenantId::default(), id).await.unwrap();
         assert!(matches!(house.store.signal(dead.owner).await, WorkerSignal::Challenge(_)));
         house.store.due().await;
@@ -269,6 +318,26 @@ async fn a_job_with_two_deaths_runs_alone() {
     for other in others {
         assert_eq!(house.end_of(other).await.0.status, Status::Completed);
     }
+}
+
+/// The hint of a dead worker's job may come to one that has no slot for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redelivered_hint_that_nobody_asked_for_challenges_the_owner() {
+    let house = House::new();
+    let id = house.submit("question", LONG).await;
+    let dead = Claim::new(WorkerId::new());
+    let claimed = house.store.claim(&TenantId::default(), id, dead).await.unwrap();
+    assert!(matches!(claimed, Claimed::Run(_)), "{claimed:?}");
+    let acks = Arc::new(AtomicUsize::new(0));
+    let redelivered = Delivery::new(hint(id), true, Box::new(Acks(Arc::clone(&acks))));
+    let broker = Unasked { hints: Mutex::new(vec![redelivered]), usual: house.broker.clone() };
+    let (_worker, _shutdown) = house.worker_on(Arc::new(broker), LONG);
+    // Nobody but the holder of that hint has a reason to ask, long before the lease ends.
+    let asked = tokio::time::timeout(Duration::from_secs(5), house.store.signal(dead.owner)).await;
+    assert!(matches!(asked, Ok(WorkerSignal::Challenge(_))), "{asked:?}");
+    let (job, _) = house.end_of(id).await;
+    assert_eq!((job.status, job.attempt, job.deaths), (Status::Completed, 2, 1));
+    assert_eq!(acks.load(Ordering::SeqCst), 1);
 }
 
 async fn futures_of(house: &House, count: usize) -> Vec<JobId> {

@@ -17,6 +17,7 @@ mod overload;
 mod peer;
 mod provider;
 mod quota;
+mod storm;
 mod streams;
 mod table;
 
@@ -37,9 +38,17 @@ async fn main() -> anyhow::Result<()> {
         ["only", part] => measure(part).await,
         ["cluster", ref wanted @ ..] => cluster::measure(wanted).await,
         ["quota", ref wanted @ ..] => quota::measure(wanted).await,
-        ["overload"] => overload::measure().await,
+        ["overload"] => {
+            overload::measure().await?;
+            storm::measure().await;
+            Ok(())
+        }
+        ["overload", "only", "storm"] => {
+            storm::measure().await;
+            Ok(())
+        }
         _ => bail!(
-            "bench takes no arguments, or: only accepts|jobs|streams, or: overload, or: cluster|quota [...]"
+            "bench takes no arguments, or: only accepts|jobs|streams, or: overload [only storm], or: cluster|quota [...]"
         ),
     }
 }
