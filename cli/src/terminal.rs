@@ -1,6 +1,7 @@
 //! Text for terminals.
 
 use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
 
 use serde_json::Value;
 
@@ -21,6 +22,19 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     Ok(out.flush()?)
+}
+
+/// How this program is started from the current folder.
+pub(crate) fn program() -> String {
+    let name = "millhand";
+    let Ok(exe) = std::env::current_exe() else { return name.to_owned() };
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let on_path = |folder: PathBuf| folder.join(name).canonicalize().is_ok_and(|found| found == exe);
+    if std::env::split_paths(&path).any(on_path) {
+        return name.to_owned();
+    }
+    let here = std::env::current_dir().unwrap_or_default();
+    exe.strip_prefix(here).unwrap_or(&exe).display().to_string()
 }
 
 /// The text at a path of keys; empty when there is none.

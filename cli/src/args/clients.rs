@@ -5,6 +5,11 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use millhand_common::model::{AgentName, CollectionName, ConversationId, JobId, Status};
 
+use crate::terminal::program;
+
+/// Where a server is that was not told otherwise.
+const HOME: &str = "http://127.0.0.1:8080";
+
 /// What every client takes.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ClientArgs {
@@ -13,7 +18,7 @@ pub(crate) struct ClientArgs {
         long,
         env = "MILLHAND_URL",
         hide_env_values = true,
-        default_value = "http://127.0.0.1:8080",
+        default_value = HOME,
         value_name = "URL"
     )]
     pub(crate) url: String,
@@ -23,6 +28,15 @@ pub(crate) struct ClientArgs {
     /// Print JSON, as the server sends it
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+impl ClientArgs {
+    /// How another command begins that is to reach the same server.
+    pub(crate) fn next(&self, command: &str) -> String {
+        let untold = std::env::var("MILLHAND_URL").unwrap_or_else(|_| HOME.to_owned());
+        let url = if self.url == untold { String::new() } else { format!(" --url {}", self.url) };
+        format!("{} {command}{url}", program())
+    }
 }
 
 #[derive(Debug, Args)]

@@ -42,7 +42,8 @@ pub(crate) async fn run(args: AskArgs) -> anyhow::Result<ExitCode> {
     tokio::select! {
         read = reading => read?,
         _ = tokio::signal::ctrl_c() => {
-            eprintln!("\nThe job goes on without us: `millhand jobs show {id}`, or stop it with `millhand jobs cancel {id}`");
+            let [show, cancel] = ["jobs show", "jobs cancel"].map(|command| args.client.next(command));
+            eprintln!("\nThe job goes on without us: `{show} {id}`, or stop it with `{cancel} {id}`");
             return Ok(ExitCode::from(130));
         }
     }
@@ -56,7 +57,7 @@ pub(crate) async fn run(args: AskArgs) -> anyhow::Result<ExitCode> {
         if let Some(ending) = screen.ending() {
             eprintln!("{ending}");
         }
-        print(&render_conversation(&job))?;
+        print(&render_conversation(&job, &args.client.next("ask")))?;
     }
     let answered = Status::parse(at(&job, &["status"])).is_some_and(Status::enters_history);
     Ok(if answered { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -206,10 +207,10 @@ fn marker(answer: &str, citation: &Citation) -> Option<usize> {
     })
 }
 
-fn render_conversation(job: &Value) -> String {
+fn render_conversation(job: &Value, ask: &str) -> String {
     match at(job, &["conversation_id"]) {
         "" => String::new(),
-        id => format!("\nGo on with: millhand ask -c {id} \"…\"\n"),
+        id => format!("\nGo on with: {ask} -c {id} \"…\"\n"),
     }
 }
 

@@ -53,7 +53,7 @@ pub(crate) async fn run(args: IngestArgs) -> anyhow::Result<ExitCode> {
         let documents: Vec<_> = outcomes.iter().map(Outcome::to_json).collect();
         print_json(&json!({ "documents": documents, "failed": failed, "skipped": found.skipped }))?;
     } else {
-        print(&render(&outcomes, &found, args.collection.as_str()))?;
+        print(&render(&outcomes, &found, args.collection.as_str(), &args.client.next("ask")))?;
     }
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -241,7 +241,7 @@ fn progress(files: usize, json: bool) -> ProgressBar {
     bar.with_style(style)
 }
 
-fn render(outcomes: &[Outcome], walk: &Walk, collection: &str) -> String {
+fn render(outcomes: &[Outcome], walk: &Walk, collection: &str, ask: &str) -> String {
     let failed: Vec<_> = outcomes
         .iter()
         .filter_map(|outcome| Some(vec![printable(&outcome.name), printable(outcome.error.as_deref()?)]))
@@ -261,7 +261,7 @@ fn render(outcomes: &[Outcome], walk: &Walk, collection: &str) -> String {
         let _ = writeln!(text, "{} failed:\n{}", failed.len(), table(&["document", "reason"], &failed));
     }
     if taken > 0 {
-        let _ = writeln!(text, "Ask: millhand ask \"…\" --collection {collection}");
+        let _ = writeln!(text, "Ask: {ask} \"…\" --collection {collection}");
     }
     text
 }
@@ -295,7 +295,7 @@ mod tests {
         let parts = ["手册.md", "scan.pdf", "lost.md"].map(|name| (name.to_owned(), Vec::new()));
         let outcomes = outcomes_of(&job, &parts);
         let walk = Walk { skipped: [(".png".to_owned(), 2)].into(), ..Walk::default() };
-        insta::assert_snapshot!(render(&outcomes, &walk, "mill"), @r#"
+        insta::assert_snapshot!(render(&outcomes, &walk, "mill", "millhand ask"), @r#"
         1 document is in `mill` (4 passages); left out: 2 .png (name a file itself to try it)
         2 failed:
         document  reason

@@ -2,10 +2,11 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::role::Role;
 use crate::config::{Config, answers, jobs, search};
+use crate::terminal::program;
 
 /// What there is to know about a running server.
 pub(super) struct Banner<'a> {
@@ -84,19 +85,6 @@ impl Banner<'_> {
         text.push_str("Stop: Ctrl-C; running jobs finish first, and nothing accepted is lost.\n");
         text
     }
-}
-
-/// How this program is started from the current folder.
-fn program() -> String {
-    let name = "millhand";
-    let Ok(exe) = std::env::current_exe() else { return name.to_owned() };
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let on_path = |folder: PathBuf| folder.join(name).canonicalize().is_ok_and(|found| found == exe);
-    if std::env::split_paths(&path).any(on_path) {
-        return name.to_owned();
-    }
-    let here = std::env::current_dir().unwrap_or_default();
-    exe.strip_prefix(here).unwrap_or(&exe).display().to_string()
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod jobs;
 mod node;
 mod raw;
 mod stack;
+mod starts;
 mod takeover;
 
 use anyhow::{Context, bail};
@@ -42,7 +43,7 @@ impl Wanted {
                 "--kills" => wanted.kills = value()?.parse()?,
                 "only" => wanted.only = Some(value()?.to_owned()),
                 _ => bail!(
-                    "bench cluster takes rabbitmq|kafka, --queued N, --kills N, only accepts|jobs|takeovers"
+                    "bench cluster takes rabbitmq|kafka, --queued N, --kills N, only accepts|jobs|takeovers|starts"
                 ),
             }
         }
@@ -70,6 +71,9 @@ pub(crate) async fn measure(words: &[&str]) -> anyhow::Result<()> {
         }
         if wanted.has("takeovers") {
             takeover::measure(&mut table, &mut stack, wanted.kills).await?;
+        }
+        if wanted.has("starts") {
+            starts::measure(&mut table, &stack).await;
         }
     }
     println!("{table}");

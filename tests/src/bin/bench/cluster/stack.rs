@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use futures::future::join_all;
 use millhand_tests::servers::{Kind, Queue, Redis};
 use millhand_tests::{Launch, Server};
 
@@ -46,6 +47,21 @@ impl Stack {
         while self.workers.len() < workers {
             self.workers.push(self.worker.start().await);
         }
+    }
+
+    /// Starts so many more at once and kills them; how long each took to be ready.
+    pub(super) async fn starting(&self, workers: usize) -> Vec<Duration> {
+        let starts = (0..workers).map(|_| async {
+            let began = Instant::now();
+            let worker = self.worker.start().await;
+            (worker, began.elapsed())
+        });
+        let mut took = Vec::new();
+        for (worker, ready) in join_all(starts).await {
+            worker.kill9().await;
+            took.push(ready);
+        }
+        took
     }
 
     /// Kills one worker, as a power cut would.
