@@ -1,6 +1,6 @@
 //! Publishing, counting and the set-up of topics.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::Metadata;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -81,18 +82,22 @@ impl KafkaBroker {
     }
 
     async fn create_topics(&self, base: &ClientConfig) -> Result<(), BrokerError> {
-        let nodes = self.nodes().await?;
+        let Known { nodes, topics } = self.look().await?;
         let nodes = i32::try_from(nodes).unwrap_or(i32::MAX);
         if nodes == 1 {
             tracing::warn!("Kafka has one node: what it holds is lost with that node");
         }
         let replication = self.config.replication.unwrap_or_else(|| nodes.clamp(1, 3));
-        let admin: AdminClient<_> = base.create().map_err(unreachable)?;
         let names = Lane::ALL.map(|lane| self.topic(lane));
-        let topics = names
-            .iter()
-            .map(|name| NewTopic::new(name, self.config.partitions, TopicReplication::Fixed(replication)));
-        let topics: Vec<_> = topics.collect();
+        let missing = names.iter().filter(|name| !topics.contains(*name));
+        let topics: Vec<_> = missing
+            .map(|name| NewTopic::new(name, self.config.partitions, TopicReplication::Fixed(replication)))
+            .collect();
+        // Another client that finds its way to the cluster takes longer than all the rest of a start.
+        if topics.is_empty() {
+            return Ok(());
+        }
+        let admin: AdminClient<_> = base.create().map_err(unreachable)?;
         let options =
             AdminOptions::new().operation_timeout(Some(CREATE_TIMEOUT)).request_timeout(Some(CREATE_TIMEOUT));
         for created in admin.create_topics(&topics, &options).await.map_err(unreachable)? {
@@ -106,12 +111,11 @@ impl KafkaBroker {
         Ok(())
     }
 
-    /// How many nodes there are. The first question of all, so it tells why none answers.
-    async fn nodes(&self) -> Result<usize, BrokerError> {
+    /// The first question of all, so it tells why none answers.
+    async fn look(&self) -> Result<Known, BrokerError> {
         let producer = self.producer.clone();
         // The producer: its thread hears what goes wrong, as the consumer's does only when polled.
-        let asked =
-            move || producer.client().fetch_metadata(None, ASK_TIMEOUT).map(|all| all.brokers().len());
+        let asked = move || producer.client().fetch_metadata(None, ASK_TIMEOUT).map(|all| Known::of(&all));
         let answer = tokio::task::spawn_blocking(asked).await;
         answer.map_err(|err| BrokerError::Unreachable(err.to_string()))?.map_err(|err| {
             let told = self.told.last();
@@ -215,6 +219,20 @@ impl ClientContext for Told {
         if !is_sum || last.is_none() {
             *last = Some(reason.to_owned());
         }
+    }
+}
+
+/// What there is before anything is made.
+struct Known {
+    nodes: usize,
+    topics: HashSet<String>,
+}
+
+impl Known {
+    fn of(all: &Metadata) -> Self {
+        // One that is being deleted has an error.
+        let topics = all.topics().iter().filter(|topic| topic.error().is_none());
+        Self { nodes: all.brokers().len(), topics: topics.map(|topic| topic.name().to_owned()).collect() }
     }
 }
 
