@@ -23,6 +23,8 @@ const EVERY: Duration = Duration::from_secs(5);
 const LOAD: f64 = 0.8;
 /// The provider notices within this that its caller is gone.
 const NOTICED_MS: u64 = 100;
+/// The end of an answer is in the worker's log within this: until then it is lost with its worker.
+const JOURNALED_MS: u64 = 100;
 
 /// A worker's death, between two moments of the provider's clock.
 struct Kill {
@@ -67,9 +69,13 @@ pub(super) async fn measure(table: &mut Table, kills: u32) -> anyhow::Result<()>
             of_journaled += made.iter().filter(|call| call.at > journaled).count();
         }
     }
-    let in_flight =
-        deaths.iter().map(|kill| calls.iter().filter(|call| kill.hit(call)).count()).sum::<usize>();
-    ensure!(in_flight > 0, "no worker was killed with a call under way");
+    let hit = |call: &Call| deaths.iter().any(|kill| kill.hit(call));
+    let abandoned = calls.iter().filter(|call| call.abandoned && hit(call)).count();
+    ensure!(abandoned > 0, "no worker was killed with a call under way");
+    // Answered, but not written down: all but the last call of a job were of no use to it.
+    let useless = of_job.values().flat_map(|made| made.iter().rev().skip(1));
+    let unwritten = useless.filter(|call| !call.abandoned && hit(call)).count();
+    let in_flight = abandoned + unwritten;
     let what = format!(
         "{kills} workers killed, one every 5 s, {} jobs: calls of journaled steps made again",
         jobs.len()
@@ -86,9 +92,14 @@ pub(super) async fn measure(table: &mut Table, kills: u32) -> anyhow::Result<()>
 }
 
 impl Kill {
+    /// Whether the call ended as one of the worker's would have.
     fn hit(&self, call: &Call) -> bool {
         let ended = call.took_ms.map_or(u64::MAX, |took| call.at_ms + took);
-        call.is_let_in() && call.abandoned && (self.from_ms..=self.to_ms + NOTICED_MS).contains(&ended)
+        let window = match call.abandoned {
+            true => self.from_ms..=self.to_ms + NOTICED_MS,
+            false => self.from_ms.saturating_sub(JOURNALED_MS)..=self.to_ms,
+        };
+        call.is_let_in() && window.contains(&ended)
     }
 }
 
