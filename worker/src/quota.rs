@@ -89,8 +89,8 @@ impl Quota {
         let amounts = Amounts::call(input, u64::from(output));
         let ticket = ticket(attempt.job().spec.id, step);
         let started = Instant::now();
-        // Owned before it is asked for: however this future ends, what was granted is given back.
         let most = input + u64::from(output);
+        // Owned before it is asked for: however this future ends, what was granted is given back.
         let mut permit = Permit::new(self, bound, most);
         loop {
             let asked = Instant::now();
