@@ -23,6 +23,14 @@ fn alone(url: String, slots: u16) -> RabbitConfig {
     RabbitConfig { url, name: format!("test.{}", JobId::new()), slots }
 }
 
+/// A new virtual host, whose connections are the test's own.
+async fn virtual_host(node: &RabbitMq) -> String {
+    let vhost = JobId::new().to_string();
+    node.ctl(&["add_vhost", &vhost]).await;
+    node.ctl(&["set_permissions", "--vhost", &vhost, "guest", ".*", ".*", ".*"]).await;
+    vhost
+}
+
 async fn connect(config: &RabbitConfig) -> Arc<dyn Broker> {
     Arc::new(RabbitBroker::connect(config.clone()).await.unwrap())
 }

@@ -135,9 +135,7 @@ async fn a_server_short_of_memory_or_frozen_fails_a_publish_in_time() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_that_are_closed_by_force_come_back_with_their_limits() {
     let node = shared().await;
-    let vhost = JobId::new().to_string();
-    node.ctl(&["add_vhost", &vhost]).await;
-    node.ctl(&["set_permissions", "--vhost", &vhost, "guest", ".*", ".*", ".*"]).await;
+    let vhost = virtual_host(node).await;
     let broker = connect(&alone(format!("{}/{vhost}", node.url()), 3)).await;
     let sent = hints(1);
     broker.publish(&sent).await.unwrap();

@@ -60,9 +60,7 @@ async fn hints_that_nobody_asks_for_are_surplus() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_publishes_nothing_has_one_connection() {
     let node = shared().await;
-    let vhost = JobId::new().to_string();
-    node.ctl(&["add_vhost", &vhost]).await;
-    node.ctl(&["set_permissions", "--vhost", &vhost, "guest", ".*", ".*", ".*"]).await;
+    let vhost = virtual_host(node).await;
     let becomes = async |count: usize| {
         wait_for(&format!("{count} connections"), async || {
             let listed = node.ctl(&["list_connections", "vhost", "--no-table-headers"]).await;
