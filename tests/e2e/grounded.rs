@@ -110,6 +110,17 @@ async fn an_answer_whose_usage_nobody_counted_is_an_answer() {
     assert_eq!(server.metric("millhand_model_usage_inexact_total").await, 1.0);
 }
 
+/// A plain image has none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_model_without_tls_needs_no_certificates_of_the_system() {
+    let (dir, model) = (tempfile::tempdir().unwrap(), Provider::start().await);
+    let launch = Launch::new(dir.path()).model(&model.base_url());
+    let launch = launch.env("SSL_CERT_FILE", "/nowhere").env("SSL_CERT_DIR", "/nowhere");
+    let server = launch.start().await;
+    let job = server.client.chat("问 tokens=3").await;
+    assert_eq!(server.client.finished(&job).await["status"], "completed");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn chat_without_documents_or_an_index_uses_history() {
     let (dir, model) = (tempfile::tempdir().unwrap(), Provider::start().await);

@@ -2,15 +2,17 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use millhand_common::adapters::embedded::{Clock, EmbeddedStore, StoreOptions};
 use millhand_common::conformance::keys;
 use millhand_common::conformance::store::{chat, completed, delta, new_tenant, request};
-use millhand_common::model::{JobId, Status, TenantId, WaitReason, WorkerId};
+use millhand_common::follow::Follower;
+use millhand_common::model::{JobId, Lane, Status, TenantId, WaitReason, WorkerId};
 use millhand_common::ports::{
-    Accept, Accepted, By, Claim, Claimed, Closed, Conversations, Expected, JobReader, JobStore, Keys, Lookup,
-    Run,
+    Accept, Accepted, Appended, By, Claim, Claimed, Closed, Conversations, Expected, JobReader, JobStore,
+    Keys, Lookup, Run,
 };
 
 use crate::{Opened, open_at, open_with};
@@ -53,6 +55,52 @@ async fn a_store_closed_and_opened_again_is_the_same() {
     );
     assert_eq!(after, before);
     assert_eq!(after.3[0].totals.ended, 1);
+}
+
+#[tokio::test]
+async fn a_job_lives_through_a_reopened_store_and_its_reader_misses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let Opened { store, .. } = open_with(dir.path(), StoreOptions::default());
+    let tenant = TenantId::default();
+    let accept = request(chat(&tenant, "谁建了磨坊?"));
+    let id = accept.spec.id;
+    let conversation = accept.spec.conversation_id.unwrap();
+    assert!(matches!(store.accept(accept.clone()).await.unwrap(), Accepted::Created(_)));
+    assert!(matches!(store.accept(accept).await.unwrap(), Accepted::Existing(_)));
+    let worker = WorkerId::new();
+    let Claimed::Run(first) = store.claim(&tenant, id, Claim::new(worker)).await.unwrap() else {
+        panic!("a queued job is claimed")
+    };
+    assert!(matches!(store.claim(&tenant, id, Claim::new(worker)).await.unwrap(), Claimed::Busy));
+    drop(store);
+
+    let Opened { store, .. } = open_with(dir.path(), StoreOptions::default());
+    store.due().await;
+    let run = store.claim_due(Lane::Interactive, Claim::new(worker)).await.unwrap().unwrap();
+    assert_eq!((run.job.attempt, run.job.deaths), (2, 1));
+    let written = vec![delta("答案")];
+    let seq = run.job.last_seq + 1;
+    assert_eq!(store.append(&first.lease, seq, written.clone()).await.unwrap(), Appended::Fenced);
+    let reader: Arc<dyn JobReader> = store.clone();
+    let mut follower = Follower::new(reader, tenant.clone(), id, 0);
+    for seq in 1..=3 {
+        assert_eq!(follower.next().await.unwrap().unwrap().seq, seq);
+    }
+    assert_eq!(store.append(&run.lease, seq, written.clone()).await.unwrap(), Appended::Ok);
+    assert_eq!(store.append(&run.lease, seq, written).await.unwrap(), Appended::Duplicate);
+    assert_eq!(follower.next().await.unwrap().unwrap().kind, "output_text.delta");
+    let by = By::Owner { epoch: run.lease.epoch, first_seq: seq + 1, tail: Vec::new() };
+    assert_eq!(store.close(&tenant, id, by, completed("答案")).await.unwrap(), Closed::Ok);
+    assert_eq!(follower.next().await.unwrap().unwrap().kind, "job.completed");
+    assert!(follower.next().await.unwrap().is_none());
+    let Lookup::Found(job) = JobReader::get(&*store, &tenant, id).await.unwrap() else {
+        panic!("the job is kept")
+    };
+    assert_eq!((job.status, job.last_seq), (Status::Completed, 5));
+    let history = store.history(&tenant, conversation, 10).await.unwrap();
+    assert_eq!(history.len(), 2);
+    assert!(JobStore::delete(&*store, &tenant, id).await.unwrap());
+    assert_eq!(JobReader::get(&*store, &tenant, id).await.unwrap(), Lookup::Gone);
 }
 
 #[tokio::test]

@@ -14,8 +14,6 @@ mod remove;
 mod spending;
 mod state;
 mod sweep;
-#[cfg(test)]
-mod tests;
 mod totals;
 
 use std::path::{Path, PathBuf};
