@@ -112,7 +112,7 @@ async fn embed(embedder: &dyn Embedder, query: &str) -> Option<Vec<f32>> {
     let texts = [query.to_owned()];
     let call = embedder.embed(&texts, Instant::now() + EMBED_TIMEOUT);
     match tokio::time::timeout(EMBED_TIMEOUT, call).await {
-        Ok(Ok(vectors)) => vectors.into_iter().next(),
+        Ok(Ok(read)) => read.value.into_iter().next(),
         Ok(Err(error)) => {
             tracing::warn!(%error, "searched by words only: the embedder failed");
             None

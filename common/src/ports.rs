@@ -28,7 +28,7 @@ pub use limiter::{
 pub use load::{LaneDepth, TenantLoad, Totals};
 pub use models::{
     ChatDelta, ChatMessage, ChatModel, ChatRequest, ChatRole, ChatStream, Embedder, FinishReason, LimitFact,
-    LimitFacts, ModelError, Reranker, ToolCall, ToolSpec,
+    LimitFacts, ModelError, Reading, Reranker, ToolCall, ToolSpec,
 };
 pub use reader::{JobFilter, JobReader, LogPage, Lookup, Page, Signal, Subscription, UsageBy, UsageRow};
 pub use store::{

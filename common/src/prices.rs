@@ -46,6 +46,21 @@ const PUBLISHED: &[(&str, &str, &str)] = &[
     ("o4-mini", "1.10", "4.40"),
 ];
 
+/// The same of models that read and do not write: embedders and rerankers, in dollars for a million tokens.
+const PUBLISHED_READERS: &[(&str, &str)] = &[
+    ("embed-v4.0", "0.12"),
+    ("gemini-embedding-001", "0.15"),
+    ("mistral-embed", "0.10"),
+    ("rerank-2.5", "0.05"),
+    ("rerank-2.5-lite", "0.02"),
+    ("text-embedding-3-large", "0.13"),
+    ("text-embedding-3-small", "0.02"),
+    ("text-embedding-ada-002", "0.10"),
+    ("voyage-3-large", "0.18"),
+    ("voyage-3.5", "0.06"),
+    ("voyage-3.5-lite", "0.02"),
+];
+
 /// What a model's tokens cost, in billionths of a dollar for a million of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Price {
@@ -94,8 +109,8 @@ impl Prices {
         self.named(model).or_else(|| self.named(undated(model)?))
     }
 
-    /// What a model that is in no table is taken to cost: the dearest there is, so that nothing is counted
-    /// too low.
+    /// What a model that writes and is in no table is taken to cost: the dearest there is, so that nothing is
+    /// counted too low.
     #[must_use]
     pub fn ceiling(&self) -> Price {
         let all = self.own.values().copied().chain(PUBLISHED.iter().map(published));
@@ -105,10 +120,23 @@ impl Prices {
         })
     }
 
-    fn named(&self, model: &str) -> Option<Price> {
-        let built_in = || PUBLISHED.iter().find(|(name, ..)| *name == model).map(published);
-        self.own.get(model).copied().or_else(built_in)
+    /// The same of an embedder or a reranker: the dearest of their kind. One that writes costs a hundred times as
+    /// much, and would spend budgets on nothing.
+    #[must_use]
+    pub fn reader_ceiling() -> Price {
+        let dearest = PUBLISHED_READERS.iter().map(read).max_by_key(|price| price.input);
+        dearest.unwrap_or_default()
     }
+
+    fn named(&self, model: &str) -> Option<Price> {
+        let writes = || PUBLISHED.iter().find(|(name, ..)| *name == model).map(published);
+        let reads = || PUBLISHED_READERS.iter().find(|(name, _)| *name == model).map(read);
+        self.own.get(model).copied().or_else(writes).or_else(reads)
+    }
+}
+
+fn read((_, input): &(&str, &str)) -> Price {
+    Price::per_million(Usd::parse(input).unwrap_or(Usd::MOST), Usd::default())
 }
 
 fn published((_, input, output): &(&str, &str, &str)) -> Price {
@@ -159,12 +187,20 @@ mod tests {
         assert_eq!(Prices::default().ceiling(), price("15", "75"));
         let prices = Prices::new(BTreeMap::from([("x".to_owned(), price("100", "1"))]));
         assert_eq!(prices.ceiling(), price("100", "75"));
+        assert_eq!(Prices::reader_ceiling(), price("0.18", "0"));
+        assert_eq!(prices.of("text-embedding-3-small"), Some(price("0.02", "0")));
     }
 
     #[test]
     fn the_built_in_table_can_be_read_and_has_each_model_once() {
         for pair in PUBLISHED.windows(2) {
             assert!(pair[0].0 < pair[1].0, "{} is out of order", pair[1].0);
+        }
+        for pair in PUBLISHED_READERS.windows(2) {
+            assert!(pair[0].0 < pair[1].0, "{} is out of order", pair[1].0);
+        }
+        for (name, input) in PUBLISHED_READERS {
+            assert!(Usd::parse(input).is_some(), "{name}");
         }
         for (name, input, output) in PUBLISHED {
             assert!(Usd::parse(input) <= Usd::parse(output) && Usd::parse(input).is_some(), "{name}");

@@ -6,12 +6,14 @@ mod fusion;
 mod key;
 mod passage;
 mod rebuild;
+mod vectors;
 mod words;
 
 pub use fusion::{DEPTH, best_first, fused};
 pub use key::Key;
 pub use passage::{Prepared, PreparedPassage, Tagged, prepare};
 pub use rebuild::{RebuildError, fill};
+pub use vectors::{one_call, text_of};
 pub use words::{HEADINGS_BOOST, MAX_LANGUAGES, PHRASE_BOOST, PHRASE_SLOP, TITLE_BOOST, neighbours, rarest};
 
 /// What opening an index found.

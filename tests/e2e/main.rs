@@ -33,6 +33,7 @@ mod overload;
 mod poison;
 mod provider;
 mod react;
+mod reading;
 mod retries;
 mod routing;
 mod scale;

@@ -103,11 +103,20 @@ impl Provider {
 
     /// Every call for an answer, oldest first.
     pub async fn calls(&self) -> Vec<Call> {
+        self.ledger_of(|endpoint| endpoint == "chat").await
+    }
+
+    /// Every call for vectors or an order, oldest first.
+    pub async fn readings(&self) -> Vec<Call> {
+        self.ledger_of(|endpoint| endpoint == "embeddings" || endpoint == "rerank").await
+    }
+
+    async fn ledger_of(&self, of: impl Fn(&Value) -> bool) -> Vec<Call> {
         let (mut calls, mut after) = (Vec::new(), 0);
         loop {
             let page = self.client.get(&format!("/ledger?after={after}")).await.json();
             let entries = page["calls"].as_array().expect("a list").iter();
-            calls.extend(entries.filter(|entry| entry["endpoint"] == "chat").map(call));
+            calls.extend(entries.filter(|entry| of(&entry["endpoint"])).map(call));
             match page["next_after"].as_u64() {
                 Some(next) => after = next,
                 None => return calls,

@@ -3,6 +3,7 @@
 
 mod call;
 mod learned;
+mod reading;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,6 +19,7 @@ use uuid::Uuid;
 use crate::attempt::{Attempt, Failure, Stopped};
 pub(crate) use call::Call;
 use learned::Learned;
+pub(crate) use reading::{ToRead, Unread};
 
 /// When a job comes again whose call would fit the budget, were it not for what other calls hold.
 const BUSY_WAIT: Duration = Duration::from_millis(500);
@@ -45,6 +47,12 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// Nothing is held for it yet.
+    fn new(model: &str, price: Price, prompt: &[&str], max_output_tokens: Option<u32>) -> Self {
+        let (model, prompt) = (model.to_owned(), tokens::of_prompt(prompt.iter().copied()));
+        Self { model, price, prompt, max_output_tokens, held_nano_usd: 0 }
+    }
+
     /// Whether it is for a call of this model.
     pub(crate) fn is_of(&self, model: &str) -> bool {
         self.model == model
@@ -76,14 +84,11 @@ impl Costs {
         model: &str,
         prompt: &[&str],
     ) -> Result<Plan, Failure> {
-        let texts = || prompt.iter().copied();
-        let mut plan = Plan {
-            model: model.to_owned(),
-            price: self.price(model),
-            prompt: tokens::of_prompt(texts()),
-            max_output_tokens: attempt.max_output_tokens(None),
-            held_nano_usd: 0,
-        };
+        let price = self.price(model, || self.prices.ceiling());
+        self.hold(attempt, Plan::new(model, price, prompt, attempt.max_output_tokens(None)), prompt).await
+    }
+
+    async fn hold(&self, attempt: &Attempt, mut plan: Plan, prompt: &[&str]) -> Result<Plan, Failure> {
         let Some((budget, limits)) = &self.budgets else { return Ok(plan) };
         let tenant = &attempt.job().spec.tenant;
         let (per_job, per_day) = (limits.per_job, limits.per_day(tenant));
@@ -91,7 +96,7 @@ impl Costs {
             return Ok(plan);
         }
         let longest = *plan.max_output_tokens.get_or_insert(self.max_output_tokens);
-        let nano_usd = plan.price.cost(tokens::at_most(texts()), u64::from(longest));
+        let nano_usd = plan.price.cost(tokens::at_most(prompt.iter().copied()), u64::from(longest));
         if nano_usd == 0 {
             return Ok(plan);
         }
@@ -143,11 +148,10 @@ impl Costs {
         Ok(call)
     }
 
-    /// Of a model that is in no table, the dearest one.
-    fn price(&self, model: &str) -> Price {
+    /// Of a model that is in no table, that of the dearest one.
+    fn price(&self, model: &str, dearest: impl FnOnce() -> Price) -> Price {
         self.prices.of(model).unwrap_or_else(|| {
             let first = lock(&self.unknown).insert(model.to_owned());
-            let ceiling = self.prices.ceiling();
             if first {
                 tracing::warn!(
                     model,
@@ -155,7 +159,7 @@ impl Costs {
                      input_per_million and output_per_million in [prices.\"{model}\"], to 0 if it is free"
                 );
             }
-            ceiling
+            dearest()
         })
     }
 

@@ -1,4 +1,4 @@
-//! Documents in: each document of a job is parsed, split, embedded, stored and indexed.
+//! Documents in: each document of a job is parsed and split, then embedded, stored and indexed with others.
 
 mod canonical;
 mod child;
@@ -6,6 +6,7 @@ mod decode;
 mod docx;
 mod docx_body;
 mod docx_styles;
+mod embed;
 mod html;
 mod kind;
 mod markdown;
@@ -39,6 +40,9 @@ pub use parser::{Parser, Place};
 pub use split::split;
 
 use crate::attempt::{Attempt, Begun, Failure, Stopped};
+use crate::costs::Costs;
+use crate::quota::Limited;
+use embed::embed;
 use prepare::{Prepared, prepare};
 
 /// Documents that one job prepares at a time, and that are written together.
@@ -52,7 +56,9 @@ pub struct IngestDeps {
     pub documents: Arc<dyn Documents>,
     pub index: Arc<dyn Index>,
     /// `None`: full text only.
-    pub embedder: Option<Arc<dyn Embedder>>,
+    pub embedder: Option<Arc<Limited<dyn Embedder>>>,
+    /// What its calls cost, and may.
+    pub costs: Arc<Costs>,
     pub parser: Parser,
 }
 
@@ -142,6 +148,13 @@ impl<'a> Run<'a> {
                 Stage::Failed(outcome) => ends.push((n, outcome, false)),
                 Stage::Ready(prepared) => batch.push((n, *prepared)),
             }
+        }
+        let refused = embed(self.attempt, self.deps, &mut batch).await?;
+        let (batch, without): (Vec<_>, Vec<_>) =
+            batch.into_iter().partition(|(n, _)| !refused.contains_key(n));
+        for (n, Prepared { entry, .. }) in without {
+            let error = refused.get(&n).cloned();
+            ends.push((n, DocumentOutcome { id: entry.id, name: entry.name, passages: 0, error }, false));
         }
         for group in by_name(batch) {
             ends.extend(self.write_group(group).await?.into_iter().map(|(n, outcome)| (n, outcome, false)));

@@ -27,6 +27,7 @@ use millhand_common::ports::{Conversations, Documents, Embedder, Index, JobReade
 use crate::attempt::{Attempt, Failure};
 use crate::cache::Cache;
 use crate::costs::Costs;
+use crate::quota::Limited;
 use crate::routing::{Route, Routes};
 pub(crate) use again::outcome;
 use generate::Made;
@@ -46,8 +47,8 @@ pub struct AnswerDeps {
     pub cache: Option<Arc<Cache>>,
     /// What the models' calls cost, and may.
     pub costs: Arc<Costs>,
-    pub embedder: Option<Arc<dyn Embedder>>,
-    pub reranker: Option<Arc<dyn Reranker>>,
+    pub embedder: Option<Arc<Limited<dyn Embedder>>>,
+    pub reranker: Option<Arc<Limited<dyn Reranker>>>,
     pub agents: HashMap<AgentName, Agent>,
     /// Longest time of one model call, its stream included; the job's deadline cuts it further.
     pub call_timeout: Duration,

@@ -3,6 +3,7 @@
 
 mod bounds;
 mod gate;
+mod limited;
 mod settler;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use uuid::Uuid;
 use crate::attempt::Attempt;
 use gate::Gate;
 pub(crate) use gate::{needs_none, opened, pulled};
+pub use limited::Limited;
 use settler::{Settler, Task};
 
 /// A job keeps its slot this long for quota that is on its way: giving it back and taking it again is not
@@ -67,29 +69,28 @@ impl Quota {
         prompt: &[&str],
         patience: Duration,
     ) -> Result<Permit, Denied> {
-        let admitted = self.wait_for(attempt, step, prompt, patience).await;
-        self.gate.decided();
-        if let Err(Denied::Later { after }) = &admitted {
-            counter!(telemetry::LIMITER_YIELDS, "reason" => "quota").increment(1);
-            histogram!(telemetry::LIMITER_WAIT).record(after.as_secs_f64());
-        }
-        admitted
-    }
-
-    async fn wait_for(
-        self: &Arc<Self>,
-        attempt: &Attempt,
-        step: &str,
-        prompt: &[&str],
-        patience: Duration,
-    ) -> Result<Permit, Denied> {
         let input = tokens::at_most(prompt.iter().copied());
         let bound = bounds::output_tokens(&self.policy, self.max_output_tokens, input);
         let output = attempt.max_output_tokens(bound).unwrap_or(self.max_output_tokens);
-        let amounts = Amounts::call(input, u64::from(output));
         let ticket = ticket(attempt.job().spec.id, step);
+        let admitted = self.wait_for(ticket, [input, u64::from(output)], bound, patience).await;
+        self.gate.decided();
+        count_yield(&admitted);
+        admitted
+    }
+
+    /// The right to make a call that takes at most so many tokens of input and output, from the place in the
+    /// line that `ticket` has.
+    async fn wait_for(
+        self: &Arc<Self>,
+        ticket: Uuid,
+        [input, output]: [u64; 2],
+        bound: Option<u32>,
+        patience: Duration,
+    ) -> Result<Permit, Denied> {
+        let amounts = Amounts::call(input, output);
         let started = Instant::now();
-        let most = input + u64::from(output);
+        let most = input + output;
         // Owned before it is asked for: however this future ends, what was granted is given back.
         let mut permit = Permit::new(self, bound, most);
         loop {
@@ -142,6 +143,14 @@ impl Quota {
     }
 }
 
+/// A job that was denied gives its slot back.
+fn count_yield(admitted: &Result<Permit, Denied>) {
+    if let Err(Denied::Later { after }) = admitted {
+        counter!(telemetry::LIMITER_YIELDS, "reason" => "quota").increment(1);
+        histogram!(telemetry::LIMITER_WAIT).record(after.as_secs_f64());
+    }
+}
+
 /// A provider refused a call for its rate, and the job gives its slot back.
 pub(crate) fn count_refused() {
     counter!(telemetry::LIMITER_YIELDS, "reason" => "refused").increment(1);
@@ -163,7 +172,7 @@ pub(crate) enum Denied {
 fn never(dimension: &str, limit: u64, asked: u64) -> Denied {
     let message = format!(
         "one call may take {asked} {dimension}, but no more than {limit} fit the limits: ask with a smaller \
-         max_output_tokens or a shorter question, or raise [model.limits]"
+         max_output_tokens or a shorter question, or raise the limits of the model"
     );
     Denied::Never(JobError::new("model_limit_too_small", message, false))
 }

@@ -5,11 +5,14 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use millhand_common::model::{AgentName, Usd};
-use millhand_common::prices::{Prices, VERSION};
+use millhand_common::prices::{Price, Prices, VERSION};
 use millhand_worker::routing::Class;
 use serde_json::json;
 
-use super::{BrokerKind, Config, IndexKind, LimitsMode, Loaded, ModelConfig, StoreKind, load};
+use super::{
+    BrokerKind, Config, IndexKind, LimitsConfig, LimitsMode, Loaded, ModelConfig, SearchModelConfig,
+    StoreKind, load,
+};
 use crate::terminal::{print, print_json, table};
 
 /// Prints what is set and from where, and what follows from it.
@@ -23,7 +26,7 @@ pub(crate) fn report(file: Option<&Path>, json: bool) -> anyhow::Result<()> {
             "set": loaded.set,
             "answers": answers(&loaded.config),
             "search": search(&loaded.config),
-            "limits": limits(&loaded.config, &loaded.config.model),
+            "limits": limits(&loaded.config, loaded.config.model.own_limits()),
             "models": models(&loaded.config),
             "routes": routes(&loaded.config),
             "cache": cache(&loaded.config),
@@ -44,7 +47,7 @@ fn render(loaded: &Loaded) -> String {
     };
     let _ = writeln!(text, "\nAnswers: {}", answers(&loaded.config));
     let _ = writeln!(text, "Search:  {}", search(&loaded.config));
-    let _ = writeln!(text, "Limits:  {}", limits(&loaded.config, &loaded.config.model));
+    let _ = writeln!(text, "Limits:  {}", limits(&loaded.config, loaded.config.model.own_limits()));
     for (name, pool) in models(&loaded.config) {
         let _ = writeln!(text, "Pool {name}: {pool}");
     }
@@ -80,7 +83,9 @@ fn model(model: &ModelConfig) -> Option<String> {
 
 /// The pools beside `[model]`, as people are told.
 fn models(config: &Config) -> BTreeMap<&str, String> {
-    let told = |pool: &ModelConfig| format!("{}; {}", model(pool).unwrap_or_default(), limits(config, pool));
+    let told = |pool: &ModelConfig| {
+        format!("{}; {}", model(pool).unwrap_or_default(), limits(config, pool.own_limits()))
+    };
     config.models.iter().map(|(name, pool)| (name.as_str(), told(pool))).collect()
 }
 
@@ -116,10 +121,8 @@ fn route(class: &Class) -> String {
 }
 
 /// What model calls are held to, as people are told.
-fn limits(config: &Config, model: &ModelConfig) -> String {
-    let (Some(limits), Some(_)) = (&model.limits, &model.name) else {
-        return "none on model calls".to_owned();
-    };
+fn limits(config: &Config, limits: Option<&LimitsConfig>) -> String {
+    let Some(limits) = limits else { return "none on model calls".to_owned() };
     let per_minute = [
         ("requests", limits.requests_per_minute),
         ("tokens", limits.tokens_per_minute),
@@ -165,20 +168,24 @@ fn prices(config: &Config) -> String {
         0 => format!("table of {VERSION}"),
         own => format!("{own} of your own over the table of {VERSION}"),
     };
-    let mut models: Vec<&String> = config.pools().filter_map(|(_, model)| model.name.as_ref()).collect();
-    models.sort();
-    models.dedup();
-    let mut all: Vec<String> = models.into_iter().map(|model| price(&prices, model)).collect();
+    let write = config.pools().map(|(_, model)| (&model.name, prices.ceiling()));
+    let read = [&config.embedder.name, &config.reranker.name].map(|name| (name, Prices::reader_ceiling()));
+    let mut models: Vec<_> =
+        write.chain(read).filter_map(|(name, dearest)| Some((name.as_ref()?, dearest))).collect();
+    models.sort_by_key(|(name, _)| *name);
+    models.dedup_by_key(|(name, _)| *name);
+    let mut all: Vec<String> =
+        models.into_iter().map(|(model, dearest)| price(&prices, model, dearest)).collect();
     all.push(table);
     all.join("; ")
 }
 
-fn price(prices: &Prices, model: &str) -> String {
+fn price(prices: &Prices, model: &str, dearest: Price) -> String {
     let (price, how) = match prices.of(model) {
         Some(price) => (price, String::new()),
         None => (
-            prices.ceiling(),
-            format!(", the dearest there is, because it is not listed: set [prices.\"{model}\"]"),
+            dearest,
+            format!(", the dearest of its kind, because it is not listed: set [prices.\"{model}\"]"),
         ),
     };
     let [input, output] = [price.input, price.output].map(Usd::from_nano);
@@ -221,9 +228,14 @@ pub(crate) fn search(config: &Config) -> String {
     if config.index.kind == Some(IndexKind::None) {
         return "none: documents are not served".to_owned();
     }
-    let vectors = config.embedder.name.as_ref().map(|name| format!(", and by vectors of {name}"));
-    let order = config.reranker.name.as_ref().map(|name| format!(", ordered by {name}"));
-    format!("by words{}{}", vectors.unwrap_or_default(), order.unwrap_or_default())
+    let told = |model: &SearchModelConfig, how: &str| {
+        let Some(name) = &model.name else { return String::new() };
+        let limits = model.limits.as_ref().map(|own| format!(" ({})", limits(config, Some(own))));
+        format!(", {how} {name}{}", limits.unwrap_or_default())
+    };
+    let (vectors, order) =
+        (told(&config.embedder, "and by vectors of"), told(&config.reranker, "ordered by"));
+    format!("by words{vectors}{order}")
 }
 
 /// Scheme, host and port of an address: its other parts may hold a secret.

@@ -262,6 +262,14 @@ fn admission(config: &Config) -> Result<(), ConfigError> {
 }
 
 fn search_model(section: &str, model: &SearchModelConfig, without: &str) -> Result<(), ConfigError> {
+    if let Some(limited) = &model.limits {
+        limits(section, limited)?;
+        if limited.output_tokens_per_minute.is_some() {
+            return Err(ConfigError::Rule(format!(
+                "`{section}.limits.output_tokens_per_minute` is set, but this model writes nothing: leave it out"
+            )));
+        }
+    }
     match (&model.base_url, &model.name) {
         (Some(url), Some(_)) => base_url(&format!("{section}.base_url"), url),
         (None, None) => Ok(()),

@@ -112,6 +112,13 @@ impl Default for ModelConfig {
     }
 }
 
+impl ModelConfig {
+    /// What limits its calls, if there are any.
+    pub(crate) fn own_limits(&self) -> Option<&LimitsConfig> {
+        self.limits.as_ref().filter(|_| self.name.is_some())
+    }
+}
+
 /// What the provider of the model allows, all workers together.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -197,6 +204,8 @@ pub(crate) struct SearchModelConfig {
     pub(crate) name: Option<String>,
     /// From the environment only; absent, the model's key when both have one `base_url`.
     pub(crate) api_key: Option<Secret>,
+    /// What the provider allows; absent, calls are not limited here.
+    pub(crate) limits: Option<LimitsConfig>,
 }
 
 impl SearchModelConfig {

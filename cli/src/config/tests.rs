@@ -313,6 +313,9 @@ fn pools_and_classes_that_make_no_sense_are_refused() {
     insta::assert_snapshot!(refused_with_pools("[models.half]\nname = \"m\"\n"), @"`models.half` needs both `base_url` and `name`: set them, or remove the section");
     insta::assert_snapshot!(refused_with_pools("[models.default]\n"), @"`models.default` is another name of `[model]`: set its keys there");
     insta::assert_snapshot!(refused_with_pools("[models.twin]\nbase_url = \"http://b/v1\"\nname = \"m\"\n"), @"the pools `spare` and `twin` are the same model of the same account, which has one quota: remove one of them and name the other in `[routes]`");
+    insta::assert_snapshot!(refused_with_pools("[models.reranker]\nbase_url = \"http://r\"\nname = \"r\"\n"), @"`models.reranker` is called as the model of `[reranker]` is: choose another name");
+    insta::assert_snapshot!(refused_with_pools("[embedder.limits]\noutput_tokens_per_minute = 5\n"), @"`embedder.limits.output_tokens_per_minute` is set, but this model writes nothing: leave it out");
+    insta::assert_snapshot!(refused_with_pools("[reranker.limits]\nconcurrency = 0\n"), @"`reranker.limits.concurrency` is between 1 and 4294967295; leave it out where the provider has no such limit");
     insta::assert_snapshot!(refused_with_pools("[models.spare.limits]\nconcurrency = 0\n"), @"`models.spare.limits.concurrency` is between 1 and 4294967295; leave it out where the provider has no such limit");
     insta::assert_snapshot!(refused_with_pools("[routes.smart]\npools = { spare = 0 }\n"), @"`routes.smart.pools` gives no pool any weight: name one at least, e.g. pools = { default = 1 }");
     insta::assert_snapshot!(refused_with_pools("[routes.smart]\npools = { spare = 2000000 }\n"), @"a weight of `routes.smart.pools` is above 1000000: weights are shares");

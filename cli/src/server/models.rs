@@ -9,11 +9,11 @@ use millhand_common::ports::{AnswerCache, Budget, ChatModel, Embedder, RateLimit
 use millhand_worker::cache::Cache;
 use millhand_worker::costs::Costs;
 use millhand_worker::models::{Endpoint, HttpReranker, OpenAiEmbedder, OpenAiModel, Timeouts};
-use millhand_worker::quota::Quota;
+use millhand_worker::quota::{Limited, Quota};
 use millhand_worker::routing::{DEFAULT, Pool, Routes};
 
 use super::shared;
-use crate::config::{Config, ModelConfig, SearchModelConfig, Secret, StoreKind};
+use crate::config::{Config, LimitsConfig, ModelConfig, SearchModelConfig, Secret, StoreKind};
 
 /// What answers may take in the memory of one process: some ten thousand of the usual length.
 const ANSWERS_BYTES: usize = 32 << 20;
@@ -23,10 +23,7 @@ pub(super) fn routes(config: &Config, limiters: &[NamedLimiter]) -> anyhow::Resu
     let mut pools = Vec::new();
     for (name, model) in config.pools() {
         let chat = chat(model).with_context(|| section(name))?;
-        let limiter = limiters.iter().find(|limiter| limiter.name == name);
-        let quota = limiter.zip(model.limits.as_ref()).map(|(of, limits)| {
-            Quota::new(Arc::clone(&of.limiter), limits.policy(), model.max_output_tokens)
-        });
+        let quota = quota(limiters, name, model.limits.as_ref(), model.max_output_tokens);
         pools.extend(chat.map(|chat| Pool::new(name, chat, quota)));
     }
     Ok(Routes::new(pools, config.routes.clone()))
@@ -34,10 +31,20 @@ pub(super) fn routes(config: &Config, limiters: &[NamedLimiter]) -> anyhow::Resu
 
 /// The quota of each model that is limited.
 pub(super) async fn limiters(config: &Config) -> anyhow::Result<Vec<NamedLimiter>> {
+    let pools = config.pools().map(|(name, model)| {
+        let endpoint = endpoint(&model.base_url, &model.name, model.api_key.as_ref());
+        (name, section(name), endpoint, model.limits.as_ref())
+    });
+    let search = [("embedder", &config.embedder), ("reranker", &config.reranker)];
+    let search = search.map(|(name, model)| {
+        (name, format!("[{name}]"), search_endpoint(config, model), model.limits.as_ref())
+    });
     let mut limiters = Vec::new();
-    for (name, model) in config.pools() {
-        let limiter = limiter(config, model).await.with_context(|| section(name))?;
-        limiters.extend(limiter.map(|limiter| NamedLimiter { name: name.to_owned(), limiter }));
+    for (name, section, endpoint, limits) in pools.chain(search) {
+        if let Some((endpoint, limits)) = endpoint.zip(limits) {
+            let limiter = limiter(config, &endpoint, limits).await.context(section)?;
+            limiters.push(NamedLimiter { name: name.to_owned(), limiter });
+        }
     }
     Ok(limiters)
 }
@@ -55,19 +62,30 @@ pub(super) fn chat(model: &ModelConfig) -> anyhow::Result<Option<Arc<dyn ChatMod
     Ok(Some(Arc::new(OpenAiModel::new(&endpoint, timeouts)?)))
 }
 
-/// `None` when nothing limits the model.
-async fn limiter(config: &Config, model: &ModelConfig) -> anyhow::Result<Option<Arc<dyn RateLimiter>>> {
-    let (Some(limits), Some(url), Some(name)) = (&model.limits, &model.base_url, &model.name) else {
-        return Ok(None);
-    };
+async fn limiter(
+    config: &Config,
+    endpoint: &Endpoint,
+    limits: &LimitsConfig,
+) -> anyhow::Result<Arc<dyn RateLimiter>> {
     let policy = limits.policy();
     if config.store.kind == StoreKind::Embedded {
-        return Ok(Some(Arc::new(LocalLimiter::new(policy))));
+        return Ok(Arc::new(LocalLimiter::new(policy)));
     }
     // Processes with one model of one account share its quota; the key itself is told to nobody.
-    let key = model.api_key.as_ref().map_or("", Secret::expose);
-    let pool = blake3::hash(format!("{url}\n{name}\n{key}").as_bytes()).to_hex();
-    shared::limiter(config, &pool[..16], &policy).await.map(Some)
+    let Endpoint { base_url, name, api_key } = endpoint;
+    let key = api_key.as_deref().unwrap_or_default();
+    let pool = blake3::hash(format!("{base_url}\n{name}\n{key}").as_bytes()).to_hex();
+    shared::limiter(config, &pool[..16], &policy).await
+}
+
+fn quota(
+    limiters: &[NamedLimiter],
+    name: &str,
+    limits: Option<&LimitsConfig>,
+    longest: u32,
+) -> Option<Arc<Quota>> {
+    let limiter = limiters.iter().find(|limiter| limiter.name == name)?;
+    Some(Quota::new(Arc::clone(&limiter.limiter), limits?.policy(), longest))
 }
 
 /// Answers that are given again; `None` when every call is made.
@@ -105,15 +123,23 @@ pub(super) fn allowance(config: &Config, budget: &Arc<dyn Budget>) -> Option<All
 }
 
 /// The model that makes vectors; `None` when search goes by words.
-pub(super) fn embedder(config: &Config) -> anyhow::Result<Option<Arc<dyn Embedder>>> {
+pub(super) fn embedder(
+    config: &Config,
+    limiters: &[NamedLimiter],
+) -> anyhow::Result<Option<Arc<Limited<dyn Embedder>>>> {
     let Some(endpoint) = search_endpoint(config, &config.embedder) else { return Ok(None) };
-    Ok(Some(Arc::new(OpenAiEmbedder::new(&endpoint).context("[embedder]")?)))
+    let model = Arc::new(OpenAiEmbedder::new(&endpoint).context("[embedder]")?);
+    Ok(Some(Limited::new(model, quota(limiters, "embedder", config.embedder.limits.as_ref(), 0))))
 }
 
 /// The model that orders what was found; `None` when the pipeline does.
-pub(super) fn reranker(config: &Config) -> anyhow::Result<Option<Arc<dyn Reranker>>> {
+pub(super) fn reranker(
+    config: &Config,
+    limiters: &[NamedLimiter],
+) -> anyhow::Result<Option<Arc<Limited<dyn Reranker>>>> {
     let Some(endpoint) = search_endpoint(config, &config.reranker) else { return Ok(None) };
-    Ok(Some(Arc::new(HttpReranker::new(&endpoint).context("[reranker]")?)))
+    let model = Arc::new(HttpReranker::new(&endpoint).context("[reranker]")?);
+    Ok(Some(Limited::new(model, quota(limiters, "reranker", config.reranker.limits.as_ref(), 0))))
 }
 
 fn search_endpoint(config: &Config, of: &SearchModelConfig) -> Option<Endpoint> {

@@ -12,7 +12,9 @@ use millhand_common::adapters::embedded::{
 use millhand_common::ports::{
     Broker, Budget, Conversations, Documents, Embedder, Index, JobReader, JobStore, Keys,
 };
+use millhand_worker::costs::Costs;
 use millhand_worker::ingest::{IngestDeps, Parser};
+use millhand_worker::quota::Limited;
 
 use super::{sample, shared};
 use crate::config::{BrokerKind, Config, IndexKind, StoreKind};
@@ -65,12 +67,16 @@ impl Parts {
     }
 
     /// What ingesting needs; `None` without an index.
-    pub(super) fn ingest(&self, embedder: Option<Arc<dyn Embedder>>) -> anyhow::Result<Option<IngestDeps>> {
+    pub(super) fn ingest(
+        &self,
+        embedder: Option<Arc<Limited<dyn Embedder>>>,
+        costs: Arc<Costs>,
+    ) -> anyhow::Result<Option<IngestDeps>> {
         let (Some(documents), Some(index)) = (self.documents.clone(), self.index.clone()) else {
             return Ok(None);
         };
         let exe = std::env::current_exe().context("cannot find this program's own file")?;
-        Ok(Some(IngestDeps { documents, index, embedder, parser: Parser::new(exe) }))
+        Ok(Some(IngestDeps { documents, index, embedder, costs, parser: Parser::new(exe) }))
     }
 }
 

@@ -66,14 +66,14 @@ pub(crate) async fn chat(config: &ModelConfig) -> anyhow::Result<()> {
 
 /// Has the embedder make one vector.
 pub(crate) async fn embedder(config: &Config) -> anyhow::Result<()> {
-    let embedder = models::embedder(config)?.context("it is not configured")?;
-    embedder.embed(&["yes".to_owned()], Instant::now() + CALL_PATIENCE).await?;
+    let embedder = models::embedder(config, &[])?.context("it is not configured")?;
+    embedder.model().embed(&["yes".to_owned()], Instant::now() + CALL_PATIENCE).await?;
     Ok(())
 }
 
 /// Has the reranker score one text.
 pub(crate) async fn reranker(config: &Config) -> anyhow::Result<()> {
-    let reranker = models::reranker(config)?.context("it is not configured")?;
-    reranker.rerank("yes", &["yes"], Instant::now() + CALL_PATIENCE).await?;
+    let reranker = models::reranker(config, &[])?.context("it is not configured")?;
+    reranker.model().rerank("yes", &["yes"], Instant::now() + CALL_PATIENCE).await?;
     Ok(())
 }

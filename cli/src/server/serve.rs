@@ -128,14 +128,14 @@ async fn run(role: Role, mut config: Config, given: Given, insecure: bool) -> an
         signals = signals.with_supervisor().context("standard input is no pipe to a supervisor")?;
     }
     let recorder = metrics::start()?;
-    let embedder = models::embedder(&config)?;
+    let limiters = models::limiters(&config).await?;
+    let embedder = models::embedder(&config, &limiters)?;
     let path = folder.as_ref().map(|folder| folder.path.as_path());
-    let parts = Parts::open(path, &config, embedder.clone()).await?;
+    let parts = Parts::open(path, &config, embedder.clone().map(|embedder| embedder as _)).await?;
     if config.store.kind == StoreKind::Redis {
         config.worker.own_index = config.index.kind == Some(IndexKind::Embedded);
         alone::check(&*parts.store, config.worker.own_index).await?;
     }
-    let limiters = models::limiters(&config).await?;
     let routes = if role.works() { models::routes(&config, &limiters)? } else { Routes::default() };
     let routes = Arc::new(routes);
     let cache = if role.works() { models::cache(&config).await? } else { None };

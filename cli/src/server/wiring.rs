@@ -9,6 +9,7 @@ use millhand_common::ports::Embedder;
 use millhand_common::scale::Settings;
 use millhand_worker::cache::Cache;
 use millhand_worker::pipeline::AnswerDeps;
+use millhand_worker::quota::Limited;
 use millhand_worker::routing::Routes;
 use millhand_worker::{Worker, housekeeping};
 use tokio::net::TcpListener;
@@ -27,7 +28,7 @@ use crate::config::Config;
 pub(super) struct Server {
     pub(super) config: Config,
     pub(super) parts: Parts,
-    pub(super) embedder: Option<Arc<dyn Embedder>>,
+    pub(super) embedder: Option<Arc<Limited<dyn Embedder>>>,
     pub(super) limiters: Vec<NamedLimiter>,
     /// Of workers only; empty else.
     pub(super) routes: Arc<Routes>,
@@ -130,6 +131,7 @@ impl Server {
 
     fn worker(&self) -> anyhow::Result<Worker> {
         let parts = &self.parts;
+        let costs = models::costs(&self.config, &parts.budget);
         let answer = AnswerDeps {
             conversations: parts.conversations.clone(),
             jobs: Some(parts.reader.clone()),
@@ -137,13 +139,13 @@ impl Server {
             index: parts.index.clone(),
             routes: Arc::clone(&self.routes),
             cache: self.cache.clone(),
-            costs: models::costs(&self.config, &parts.budget),
+            costs: Arc::clone(&costs),
             embedder: self.embedder.clone(),
-            reranker: models::reranker(&self.config)?,
+            reranker: models::reranker(&self.config, &self.limiters)?,
             agents: self.config.agents().into_iter().map(|agent| (agent.name.clone(), agent)).collect(),
             call_timeout: AnswerDeps::CALL_TIMEOUT,
         };
-        let pipelines = Pipelines { answer, ingest: parts.ingest(self.embedder.clone())? };
+        let pipelines = Pipelines { answer, ingest: parts.ingest(self.embedder.clone(), costs)? };
         let config = self.config.worker.clone();
         let (store, broker, documents) = (parts.store.clone(), parts.broker.clone(), parts.documents.clone());
         let worker = Worker::new(store, broker, documents, Arc::new(pipelines), config);
@@ -162,7 +164,7 @@ impl Server {
             keys: parts.keys.clone(),
             documents: parts.documents.clone(),
             index: parts.index.clone(),
-            embedder: self.embedder.clone(),
+            embedder: self.embedder.clone().map(|embedder| embedder as _),
             agents: self.config.agents(),
             model_configured: self.config.has_default_model(),
             allowance: models::allowance(&self.config, &parts.budget),

@@ -11,7 +11,9 @@ use std::time::Instant;
 use async_trait::async_trait;
 
 use crate::model::{CollectionName, DocumentId, Filter, Passage, Span, TenantId};
-use crate::ports::{Embedder, Index, IndexDocument, IndexPassage, ModelError, SearchQuery, Write, Writer};
+use crate::ports::{
+    Embedder, Index, IndexDocument, IndexPassage, ModelError, Reading, SearchQuery, Write, Writer,
+};
 
 pub mod fences;
 pub mod filters;
@@ -126,8 +128,12 @@ impl Embedder for FakeEmbedder {
         Self::NAME
     }
 
-    async fn embed(&self, texts: &[String], _deadline: Instant) -> Result<Vec<Vec<f32>>, ModelError> {
-        Ok(texts.iter().map(|text| Self::vector(text)).collect())
+    async fn embed(
+        &self,
+        texts: &[String],
+        _deadline: Instant,
+    ) -> Result<Reading<Vec<Vec<f32>>>, ModelError> {
+        Ok(Reading::uncounted(texts.iter().map(|text| Self::vector(text)).collect()))
     }
 }
 

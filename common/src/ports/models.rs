@@ -165,16 +165,43 @@ pub trait Embedder: Send + Sync {
     /// Names the model; vectors of different names are never mixed.
     fn name(&self) -> &str;
 
-    /// One vector per text, in order, all of one length. May be dropped.
-    async fn embed(&self, texts: &[String], deadline: Instant) -> Result<Vec<Vec<f32>>, ModelError>;
+    /// One vector per text, in order, all of one length, in one call: [`crate::search::one_call`] says how many
+    /// texts it takes. May be dropped.
+    async fn embed(&self, texts: &[String], deadline: Instant) -> Result<Reading<Vec<Vec<f32>>>, ModelError>;
 }
 
 /// A model that says how well texts answer a question.
 #[async_trait]
 pub trait Reranker: Send + Sync {
+    /// Names the model.
+    fn name(&self) -> &str;
+
     /// One score per text, in order; the higher, the better it answers. Scores of one call order its texts and
     /// mean nothing beside those of another. A text that the model left out has the lowest. May be dropped.
-    async fn rerank(&self, query: &str, texts: &[&str], deadline: Instant) -> Result<Vec<f32>, ModelError>;
+    async fn rerank(
+        &self,
+        query: &str,
+        texts: &[&str],
+        deadline: Instant,
+    ) -> Result<Reading<Vec<f32>>, ModelError>;
+}
+
+/// What a model that reads, and does not write, made of what it was given.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reading<T> {
+    pub value: T,
+    /// As the provider counted; absent when it did not.
+    pub usage: Option<Usage>,
+    /// What it said of its limits.
+    pub limits: LimitFacts,
+}
+
+impl<T> Reading<T> {
+    /// Of a model that counts nothing and has no limits.
+    #[must_use]
+    pub fn uncounted(value: T) -> Self {
+        Self { value, usage: None, limits: LimitFacts::default() }
+    }
 }
 
 #[derive(Clone, Debug, thiserror::Error)]

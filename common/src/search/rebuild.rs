@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::{one_call, text_of};
 use crate::model::TenantId;
 use crate::ports::{
     Documents, DocumentsError, Embedder, Index, IndexDocument, IndexError, IndexPassage, ModelError,
@@ -10,10 +11,10 @@ use crate::ports::{
 
 /// Documents read, embedded and written together.
 const PAGE: usize = 32;
-/// Texts in one call of the embedder.
-const EMBEDDED_TOGETHER: usize = 64;
 /// A call of the embedder ends by then.
 const EMBED_TIMEOUT: Duration = Duration::from_secs(60);
+/// Pause before a call that was refused for its rate is made again, where the refusal says none.
+const LIMITED_PAUSE: Duration = Duration::from_secs(5);
 
 /// Why an index is not built; it is empty or in part then, and says so when it is opened again.
 #[derive(Debug, thiserror::Error)]
@@ -79,15 +80,25 @@ fn index_document(new: NewDocument) -> IndexDocument {
 }
 
 async fn embed(embedder: &dyn Embedder, document: &mut IndexDocument) -> Result<(), ModelError> {
-    for passages in document.passages.chunks_mut(EMBEDDED_TOGETHER) {
-        let texts: Vec<String> = passages.iter().map(|passage| passage.text.clone()).collect();
-        let vectors = embedder.embed(&texts, Instant::now() + EMBED_TIMEOUT).await?;
-        if vectors.len() != texts.len() {
-            let (got, wanted) = (vectors.len(), texts.len());
-            return Err(ModelError::Malformed(format!("{got} vectors for {wanted} texts")));
-        }
-        for (passage, vector) in passages.iter_mut().zip(vectors) {
-            passage.vector = Some(vector);
+    let texts: Vec<String> =
+        document.passages.iter().map(|passage| text_of(&document.title, passage)).collect();
+    let mut done = 0;
+    while done < texts.len() {
+        let call = &texts[done..][..one_call(&texts[done..])];
+        match embedder.embed(call, Instant::now() + EMBED_TIMEOUT).await {
+            Ok(read) => {
+                for (passage, vector) in document.passages[done..].iter_mut().zip(read.value) {
+                    passage.vector = Some(vector);
+                }
+                done += call.len();
+            }
+            // What is built so far was paid for.
+            Err(ModelError::RateLimited { retry_after, .. }) => {
+                let pause = retry_after.unwrap_or(LIMITED_PAUSE);
+                tracing::info!(pause_ms = pause.as_millis(), "the index waits for the embedder's quota");
+                tokio::time::sleep(pause).await;
+            }
+            Err(err) => return Err(err),
         }
     }
     Ok(())

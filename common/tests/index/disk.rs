@@ -2,16 +2,16 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use std::sync::Arc;
 
 use millhand_common::adapters::embedded::{EmbeddedDocuments, EmbeddedIndex, Opened};
 use millhand_common::conformance::documents::some_document;
 use millhand_common::conformance::index::{FakeEmbedder, ask, by, collection, document, some_tenant};
-use millhand_common::model::{CollectionName, Passage, TenantId};
-use millhand_common::ports::{Documents, Embedder, Index, ModelError, SearchQuery, Write};
+use millhand_common::model::{CollectionName, Passage, PassageSpan, TenantId};
+use millhand_common::ports::{Documents, Embedder, Index, ModelError, Reading, SearchQuery, Write};
 use tempfile::TempDir;
 
 use super::{embedder, open_at};
@@ -142,6 +142,59 @@ async fn damage_is_noticed_and_repaired_from_the_documents() {
     house.is_built_anew_because("no index yet", &before).await;
 }
 
+/// Remembers what it is given, and refuses the first call for its rate.
+#[derive(Default)]
+struct Remembers(Mutex<Vec<String>>);
+
+impl Remembers {
+    fn hears(&self, texts: &[String]) -> bool {
+        let mut seen = self.0.lock().unwrap();
+        let is_first = seen.is_empty();
+        seen.extend(if is_first { vec!["refused".to_owned()] } else { texts.to_vec() });
+        is_first
+    }
+}
+
+#[async_trait]
+impl Embedder for Remembers {
+    fn name(&self) -> &str {
+        FakeEmbedder::NAME
+    }
+
+    async fn embed(&self, texts: &[String], deadline: Instant) -> Result<Reading<Vec<Vec<f32>>>, ModelError> {
+        if self.hears(texts) {
+            return Err(ModelError::RateLimited {
+                retry_after: Some(Duration::ZERO),
+                limits: Box::default(),
+            });
+        }
+        FakeEmbedder.embed(texts, deadline).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn vectors_are_made_anew_of_the_same_texts_and_a_refusal_for_the_rate_is_waited_out() {
+    let house = House::with_documents(3).await;
+    let (index, _) = open_at(&house.folder());
+    let embedder = Arc::new(Remembers::default());
+    index.rebuild_from(&house.documents, Some(embedder.clone())).await.unwrap();
+    let mut wanted = vec!["refused".to_owned()];
+    for (_, new) in house.documents.export(None, 10).await.unwrap() {
+        let path = |passage: &PassageSpan| {
+            std::iter::once(new.document.title.as_str())
+                .chain(passage.headings.iter().map(String::as_str))
+                .collect::<Vec<_>>()
+                .join(" › ")
+        };
+        let text = |passage: &PassageSpan| {
+            format!("{}\n{}", path(passage), passage.span.of(&new.canonical.text).unwrap())
+        };
+        wanted.extend(new.passages.iter().map(text));
+    }
+    assert_eq!(wanted.len(), 7);
+    assert_eq!(*embedder.0.lock().unwrap(), wanted, "with title and headings, as at first");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unfinished_build_is_begun_again() {
     /// Fails after some texts, as a model that goes away does.
@@ -153,7 +206,11 @@ async fn an_unfinished_build_is_begun_again() {
             FakeEmbedder::NAME
         }
 
-        async fn embed(&self, texts: &[String], deadline: Instant) -> Result<Vec<Vec<f32>>, ModelError> {
+        async fn embed(
+            &self,
+            texts: &[String],
+            deadline: Instant,
+        ) -> Result<Reading<Vec<Vec<f32>>>, ModelError> {
             if texts.iter().any(|text| text.contains("number40")) {
                 return Err(ModelError::Unavailable("gone".to_owned()));
             }

@@ -10,7 +10,9 @@ use millhand_common::adapters::pgvector::{Database, DatabaseError, PgvectorOptio
 use millhand_common::conformance::documents::some_document;
 use millhand_common::conformance::index::{FakeEmbedder, ask, by, collection, document, some_tenant};
 use millhand_common::model::{CollectionName, Passage, TenantId};
-use millhand_common::ports::{Documents, Embedder, Index, IndexError, ModelError, SearchQuery, Write};
+use millhand_common::ports::{
+    Documents, Embedder, Index, IndexError, ModelError, Reading, SearchQuery, Write,
+};
 use millhand_common::search::Opened;
 use millhand_tests::servers::Postgres;
 use sqlx::{Connection, PgConnection};
@@ -97,7 +99,7 @@ impl Embedder for Renamed {
         "another-model"
     }
 
-    async fn embed(&self, texts: &[String], deadline: Instant) -> Result<Vec<Vec<f32>>, ModelError> {
+    async fn embed(&self, texts: &[String], deadline: Instant) -> Result<Reading<Vec<Vec<f32>>>, ModelError> {
         FakeEmbedder.embed(texts, deadline).await
     }
 }

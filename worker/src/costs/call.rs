@@ -62,13 +62,16 @@ impl<'a> Call<'a> {
                 self.text.add(&call.name);
                 self.text.add(&call.arguments);
             }
-            ChatDelta::Finished { usage, .. } => {
-                self.usage = *usage;
-                match usage {
-                    Some(usage) => self.book(usage.input_tokens, usage.output_tokens, Certainty::Exact),
-                    None => self.estimate(),
-                }
-            }
+            ChatDelta::Finished { usage, .. } => self.ended(*usage),
+        }
+    }
+
+    /// The provider has answered, and counted where it does.
+    pub(super) fn ended(&mut self, usage: Option<Usage>) {
+        self.usage = usage;
+        match usage {
+            Some(usage) => self.book(usage.input_tokens, usage.output_tokens, Certainty::Exact),
+            None => self.estimate(),
         }
     }
 

@@ -1,11 +1,7 @@
 //! Everything that is done to one document before it is written.
 
-use std::time::Instant;
-
-use millhand_common::model::{
-    CanonicalText, CollectionName, Document, IngestItem, JobError, PassageSpan, Timestamp,
-};
-use millhand_common::ports::{Embedder, IndexDocument, IndexPassage, ModelError, NewDocument};
+use millhand_common::model::{CanonicalText, CollectionName, Document, IngestItem, PassageSpan, Timestamp};
+use millhand_common::ports::{IndexDocument, IndexPassage, NewDocument};
 
 use super::kind::Kind;
 use super::parse::ParseError;
@@ -13,16 +9,13 @@ use super::split::split;
 use super::{IngestDeps, count, documents_failure, retry, writer};
 use crate::attempt::{Attempt, Failure};
 
-/// Texts sent to the embedder in one call: below the limit of every provider known (96 and up).
-const EMBED_TOGETHER: usize = 64;
-
-/// A document as storage and index take it.
+/// A document as storage and index take it, without vectors.
 pub(super) struct Prepared {
     pub(super) document: NewDocument,
     pub(super) entry: IndexDocument,
 }
 
-/// Parses, splits and embeds a document. The inner error is the document's own and final.
+/// Parses and splits a document. The inner error is the document's own and final.
 pub(super) async fn prepare(
     attempt: &Attempt,
     deps: &IngestDeps,
@@ -34,26 +27,7 @@ pub(super) async fn prepare(
         Err(err) => return Ok(Err(err.to_string())),
     };
     let title = if canonical.title.is_empty() { stem(&item.name) } else { canonical.title.clone() };
-    let mut entries: Vec<IndexPassage> = passages.iter().map(|passage| entry(&canonical, passage)).collect();
-    if let Some(embedder) = &deps.embedder
-        && let Err(err) = embed(embedder.as_ref(), &title, &mut entries, attempt.deadline()).await
-    {
-        return match err {
-            ModelError::Rejected(_) | ModelError::Filtered(_) | ModelError::TooLarge(_) => {
-                Ok(Err(err.to_string()))
-            }
-            ModelError::Unauthorized | ModelError::NoCredit(_) => {
-                Err(Failure::Fatal(JobError::new("embedder_failed", err.to_string(), false)))
-            }
-            ModelError::RateLimited { retry_after, .. } | ModelError::Overloaded { retry_after } => {
-                let error = JobError::new("embedder_unavailable", err.to_string(), true);
-                Err(Failure::Retry { error, after: retry_after })
-            }
-            ModelError::Unavailable(_) | ModelError::TimedOut | ModelError::Malformed(_) => {
-                Err(retry("embedder_unavailable", err))
-            }
-        };
-    }
+    let entries = passages.iter().map(|passage| entry(&canonical, passage)).collect();
     let document = Document {
         id: item.document_id,
         collection: collection.clone(),
@@ -130,35 +104,6 @@ fn entry(canonical: &CanonicalText, passage: &PassageSpan) -> IndexPassage {
         headings: passage.headings.clone(),
         vector: None,
     }
-}
-
-async fn embed(
-    embedder: &dyn Embedder,
-    title: &str,
-    entries: &mut [IndexPassage],
-    deadline: Instant,
-) -> Result<(), ModelError> {
-    for batch in entries.chunks_mut(EMBED_TOGETHER) {
-        let texts: Vec<String> = batch.iter().map(|entry| with_path(title, entry)).collect();
-        let vectors = embedder.embed(&texts, deadline).await?;
-        if vectors.len() != batch.len() {
-            return Err(ModelError::Malformed(format!(
-                "{} vectors for {} texts",
-                vectors.len(),
-                batch.len()
-            )));
-        }
-        for (entry, vector) in batch.iter_mut().zip(vectors) {
-            entry.vector = Some(vector);
-        }
-    }
-    Ok(())
-}
-
-/// A passage with what stands above it, without which many passages could be about anything.
-fn with_path(title: &str, entry: &IndexPassage) -> String {
-    let path: Vec<&str> = std::iter::once(title).chain(entry.headings.iter().map(String::as_str)).collect();
-    format!("{}\n{}", path.join(" › "), entry.text)
 }
 
 /// The name of a file without folders and extension.

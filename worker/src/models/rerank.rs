@@ -3,14 +3,15 @@
 use std::time::Instant;
 
 use async_trait::async_trait;
-use millhand_common::model::Usage;
-use millhand_common::ports::{ModelError, Reranker};
+use millhand_common::model::{Timestamp, Usage};
+use millhand_common::ports::{ModelError, Reading, Reranker};
 use millhand_common::trace;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout_at;
 use tracing::Instrument;
 
 use super::client::{Client, read};
+use super::limits::limits;
 use super::refusal::{ErrorObject, error_in_answer};
 use super::{Endpoint, SetupError};
 use crate::observe::{Observed, answered_by};
@@ -30,9 +31,10 @@ impl HttpReranker {
         Ok(Self { client: Client::new(endpoint)?, name: endpoint.name.clone() })
     }
 
-    async fn ask(&self, query: &str, texts: &[&str]) -> Result<Answer, ModelError> {
+    async fn ask(&self, query: &str, texts: &[&str]) -> Result<Reading<Vec<f32>>, ModelError> {
         let body = Body { model: &self.name, query, documents: texts, top_n: texts.len() };
         let response = self.client.post("rerank", &body, trace::current().as_deref()).await?;
+        let limits = limits(response.headers(), Timestamp::now());
         let bytes = read(response, MAX_ANSWER_BYTES).await?;
         if let Some(error) = ErrorObject::find(&bytes) {
             return Err(error_in_answer(&error));
@@ -42,7 +44,7 @@ impl HttpReranker {
         if let Some(model) = &answer.model {
             answered_by(model);
         }
-        Ok(answer)
+        Ok(Reading { value: scores(&answer.results, texts.len())?, usage: answer.usage(), limits })
     }
 }
 
@@ -101,19 +103,27 @@ fn scores(results: &[Ranked], texts: usize) -> Result<Vec<f32>, ModelError> {
 
 #[async_trait]
 impl Reranker for HttpReranker {
-    async fn rerank(&self, query: &str, texts: &[&str], deadline: Instant) -> Result<Vec<f32>, ModelError> {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    async fn rerank(
+        &self,
+        query: &str,
+        texts: &[&str],
+        deadline: Instant,
+    ) -> Result<Reading<Vec<f32>>, ModelError> {
         if texts.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Reading::uncounted(Vec::new()));
         }
         let observed = Observed::rerank(&self.name, self.client.base());
         let call = timeout_at(deadline.into(), self.ask(query, texts).instrument(observed.span()));
-        let answer = call.await.map_err(|_| ModelError::TimedOut).flatten();
-        let scored = answer.and_then(|answer| Ok((scores(&answer.results, texts.len())?, answer.usage())));
-        match &scored {
-            Ok((_, usage)) => observed.ended(None, *usage),
+        let read = call.await.map_err(|_| ModelError::TimedOut).flatten();
+        match &read {
+            Ok(read) => observed.ended(None, read.usage),
             Err(err) => observed.failed(outcome(err)),
         }
-        Ok(scored?.0)
+        read
     }
 }
 

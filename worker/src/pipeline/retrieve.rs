@@ -6,7 +6,7 @@ use millhand_common::brownout::Step;
 use millhand_common::model::{
     CollectionName, EventBody, JobError, Passage, PassageRef, StepKind, TenantId, degraded,
 };
-use millhand_common::ports::{Documents, DocumentsError, Index, IndexError, Reranker, SearchQuery};
+use millhand_common::ports::{Documents, DocumentsError, Index, IndexError, SearchQuery};
 use millhand_common::text::analyze::Language;
 use millhand_common::trace;
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,8 @@ use super::AnswerDeps;
 use super::condense::Wordings;
 use super::terms::{AskedTerm, Bag, coverage, languages, weigh};
 use crate::attempt::{Attempt, Failure};
+use crate::costs::{ToRead, Unread};
+use crate::quota::{IN_PLACE, IN_PLACE_ONCE_BEGUN, Limited, Permit};
 
 /// Passages asked of the index: rarity of terms is counted among them.
 const CANDIDATES: usize = 40;
@@ -24,6 +26,8 @@ const KEPT: usize = 10;
 const KEPT_BYTES: usize = 20 * 1024;
 /// Passages kept in a brownout: less than half of the prompt.
 const KEPT_UNDER_LOAD: usize = 4;
+const BY_WORDS_ONLY: &str = "this search goes by words only";
+const UNRANKED: &str = "passages are ordered without a reranker";
 /// Two passages with this share of their terms in common say the same.
 const SAME: f32 = 0.85;
 
@@ -58,20 +62,31 @@ pub(crate) async fn journaled(
     kind: StepKind,
     texts: Vec<String>,
 ) -> Result<Found, Failure> {
+    // Before the step is said to begin: a job that has to wait for quota has begun nothing.
+    let embedding = match attempt.has_finished(key) {
+        true => None,
+        false => admit(attempt, deps, &texts).await?,
+    };
     let span = tracing::info_span!(
         target: trace::TARGET,
         "retrieval",
         otel.kind = "internal",
         gen_ai.operation.name = "retrieval"
     );
-    let found: Found = attempt.step(key, kind, search(attempt, deps, texts).instrument(span)).await?;
+    let found: Found =
+        attempt.step(key, kind, search(attempt, deps, texts, embedding).instrument(span)).await?;
     attempt.go_without(&found.degraded);
     let passages = found.passages.iter().map(PassageRef::from).collect();
     attempt.emit(EventBody::RetrievalCompleted { passages }).await?;
     Ok(found)
 }
 
-async fn search(attempt: &Attempt, deps: &AnswerDeps, texts: Vec<String>) -> Result<Found, Failure> {
+async fn search(
+    attempt: &Attempt,
+    deps: &AnswerDeps,
+    texts: Vec<String>,
+    embedding: Option<Admitted>,
+) -> Result<Found, Failure> {
     let spec = &attempt.job().spec;
     let (Some(index), Some(documents)) = (&deps.index, &deps.documents) else {
         let message = "no index is configured: set [index] kind, or ask the agent `chat`";
@@ -85,7 +100,7 @@ async fn search(attempt: &Attempt, deps: &AnswerDeps, texts: Vec<String>) -> Res
         return Ok(Found::default());
     }
     let query = SearchQuery {
-        vector: vector(attempt, deps, &texts).await,
+        vector: vector(attempt, deps, &texts, embedding).await?,
         texts,
         collections,
         filter: spec.filter.clone().unwrap_or_default(),
@@ -93,27 +108,28 @@ async fn search(attempt: &Attempt, deps: &AnswerDeps, texts: Vec<String>) -> Res
     };
     let candidates = find(index.as_ref(), &spec.tenant, &query).await?;
     let under_load = attempt.goes_without(Step::FewerPassages);
-    let reranker = deps.reranker.as_ref().filter(|_| candidates.len() > 1);
-    let judged = match reranker.filter(|_| !under_load) {
-        Some(reranker) => rerank(attempt, &**reranker, &query.texts[0], &candidates).await,
-        None => None,
+    let asks_reranker = deps.reranker.is_some() && candidates.len() > 1;
+    let judged = match asks_reranker && !under_load {
+        true => rerank(attempt, deps, &query.texts[0], &candidates).await?,
+        false => None,
     };
+    let is_judged = judged.is_some();
     let mut found = choose(candidates, &query.texts, judged.as_deref());
     if under_load {
-        found.go_without(reranker.is_some());
+        found.keep_fewer();
+    }
+    if asks_reranker && !is_judged {
+        found.degraded.push(degraded::NO_RERANKER.to_owned());
     }
     Ok(found)
 }
 
 impl Found {
-    /// Keeps the best of what was found; `reranker`: there is one that was not asked.
-    fn go_without(&mut self, reranker: bool) {
+    /// Keeps the best of what was found.
+    fn keep_fewer(&mut self) {
         if KEPT_UNDER_LOAD < self.passages.len() {
             self.passages.truncate(KEPT_UNDER_LOAD);
             self.degraded.push(degraded::FEWER_PASSAGES.to_owned());
-        }
-        if reranker {
-            self.degraded.push(degraded::NO_RERANKER.to_owned());
         }
     }
 }
@@ -133,36 +149,74 @@ async fn all_collections(
     Ok(if own.is_empty() { filled } else { own })
 }
 
-/// The question as the embedder sees it. An embedder that fails costs the dense leg, not the answer.
-async fn vector(attempt: &Attempt, deps: &AnswerDeps, texts: &[String]) -> Option<Vec<f32>> {
-    let embedder = deps.embedder.as_ref()?;
-    match embedder.embed(&texts[..1], soon(attempt)).await {
-        Ok(vectors) => vectors.into_iter().next(),
-        Err(err) => {
-            tracing::warn!(error = %err, "embedder failed: this search goes by words only");
-            None
-        }
+/// The right to have the question embedded.
+struct Admitted(Option<Permit>);
+
+/// `None` where there is no embedder, or the question is more than its limits ever allow.
+async fn admit(attempt: &Attempt, deps: &AnswerDeps, texts: &[String]) -> Result<Option<Admitted>, Failure> {
+    let Some(embedder) = &deps.embedder else { return Ok(None) };
+    let asked = [texts[0].as_str()];
+    match to_read(attempt, deps, embedder, embedder.model().name(), "embedding", &asked).admit(IN_PLACE).await
+    {
+        Ok(permit) => Ok(Some(Admitted(permit))),
+        Err(denied) => Unread::from(denied).go_on(BY_WORDS_ONLY).map(|()| None),
     }
 }
 
-/// How well each candidate answers, as the reranker sees it, 0 to 1. One that fails costs its order, not the
-/// answer.
+/// The question as the embedder sees it. An embedder that fails costs the dense leg, not the answer.
+async fn vector(
+    attempt: &Attempt,
+    deps: &AnswerDeps,
+    texts: &[String],
+    admitted: Option<Admitted>,
+) -> Result<Option<Vec<f32>>, Failure> {
+    let (Some(embedder), Some(Admitted(permit))) = (&deps.embedder, admitted) else { return Ok(None) };
+    let asked = [texts[0].as_str()];
+    let call = to_read(attempt, deps, embedder, embedder.model().name(), "embedding", &asked);
+    match call.make(permit, embedder.model().embed(&texts[..1], soon(attempt))).await {
+        Ok(vectors) => Ok(vectors.into_iter().next()),
+        Err(unread) => unread.go_on(BY_WORDS_ONLY).map(|()| None),
+    }
+}
+
+/// How well each candidate answers, as the reranker sees it, 0 to 1. One that fails, or has no quota soon, costs
+/// its order, not the answer: what was embedded for it would be paid again.
 async fn rerank(
     attempt: &Attempt,
-    reranker: &dyn Reranker,
+    deps: &AnswerDeps,
     question: &str,
     candidates: &[Passage],
-) -> Option<Vec<f32>> {
+) -> Result<Option<Vec<f32>>, Failure> {
+    let Some(reranker) = &deps.reranker else { return Ok(None) };
     let texts: Vec<String> =
         candidates.iter().map(|passage| format!("{}\n{}", passage.title, passage.text)).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-    match reranker.rerank(question, &texts, soon(attempt)).await {
-        Ok(scores) => Some(scaled(&scores)),
-        Err(err) => {
-            tracing::warn!(error = %err, "reranker failed: passages are ordered without it");
-            None
+    // It reads the question beside each of them.
+    let read: Vec<&str> = texts.iter().flat_map(|text| [question, text]).collect();
+    let call = to_read(attempt, deps, reranker, reranker.model().name(), "reranking", &read);
+    let permit = match call.admit(IN_PLACE_ONCE_BEGUN).await {
+        Ok(permit) => permit,
+        Err(denied) => {
+            tracing::warn!(?denied, "the reranker has no quota: {UNRANKED}");
+            return Ok(None);
         }
+    };
+    match call.make(permit, reranker.model().rerank(question, &texts, soon(attempt))).await {
+        Ok(scores) => Ok(Some(scaled(&scores))),
+        Err(Unread::Failure(Failure::NoQuota { .. })) => Ok(None),
+        Err(unread) => unread.go_on(UNRANKED).map(|()| None),
     }
+}
+
+fn to_read<'a, M: ?Sized>(
+    attempt: &'a Attempt,
+    deps: &'a AnswerDeps,
+    model: &'a Limited<M>,
+    name: &'a str,
+    step: &'a str,
+    texts: &'a [&'a str],
+) -> ToRead<'a, M> {
+    ToRead { attempt, costs: &deps.costs, model, name, step, texts }
 }
 
 /// Until when a model that only helps may take: it must leave time for the answer.

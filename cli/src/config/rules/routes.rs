@@ -13,6 +13,9 @@ pub(super) fn names(config: &Config) -> Result<(), ConfigError> {
     if config.models.contains_key(DEFAULT) {
         return rule("`models.default` is another name of `[model]`: set its keys there".to_owned());
     }
+    if let Some(name) = ["embedder", "reranker"].into_iter().find(|name| config.models.contains_key(*name)) {
+        return rule(format!("`models.{name}` is called as the model of `[{name}]` is: choose another name"));
+    }
     config.models.keys().try_for_each(|name| name_of("models", name))?;
     config.routes.keys().try_for_each(|name| name_of("routes", name))
 }

@@ -1,0 +1,94 @@
+//! Models that read and do not write, within their quota.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use millhand_common::ports::{Embedder, ModelError, Reading};
+use millhand_common::tokens;
+use uuid::Uuid;
+
+use super::{Denied, Permit, Quota, count_yield, ticket};
+use crate::attempt::Attempt;
+
+/// An embedder or a reranker, and what all its calls may take.
+pub struct Limited<M: ?Sized> {
+    model: Arc<M>,
+    /// `None`: its calls are not limited.
+    quota: Option<Arc<Quota>>,
+}
+
+impl<M: ?Sized> Limited<M> {
+    #[must_use]
+    pub fn new(model: Arc<M>, quota: Option<Arc<Quota>>) -> Arc<Self> {
+        Arc::new(Self { model, quota })
+    }
+
+    /// Itself, whatever its quota.
+    #[must_use]
+    pub fn model(&self) -> &M {
+        &self.model
+    }
+
+    pub(crate) fn is_limited(&self) -> bool {
+        self.quota.is_some()
+    }
+
+    /// The right to have a job's `texts` read, waited for in place for at most `patience`; `None` where nothing
+    /// limits it. Dropped, it is given back.
+    ///
+    /// # Errors
+    /// [`Denied`] when there is none soon, or never.
+    pub(crate) async fn admit(
+        &self,
+        attempt: &Attempt,
+        step: &str,
+        texts: &[&str],
+        patience: Duration,
+    ) -> Result<Option<Permit>, Denied> {
+        let Some(quota) = &self.quota else { return Ok(None) };
+        let input = tokens::at_most(texts.iter().copied());
+        let ticket = ticket(attempt.job().spec.id, step);
+        let admitted = quota.wait_for(ticket, [input, 0], None, patience).await;
+        count_yield(&admitted);
+        admitted.map(Some)
+    }
+}
+
+/// What no job asks for: searches, and indexes that are built anew. Quota is waited for until the deadline.
+#[async_trait]
+impl Embedder for Limited<dyn Embedder> {
+    fn name(&self) -> &str {
+        self.model.name()
+    }
+
+    async fn embed(&self, texts: &[String], deadline: Instant) -> Result<Reading<Vec<Vec<f32>>>, ModelError> {
+        let Some(quota) = &self.quota else { return self.model.embed(texts, deadline).await };
+        let input = tokens::at_most(texts.iter().map(String::as_str));
+        let patience = deadline.saturating_duration_since(Instant::now());
+        let admitted = quota.wait_for(Uuid::now_v7(), [input, 0], None, patience).await;
+        let mut permit = admitted.map_err(|denied| match denied {
+            Denied::Later { after } => {
+                ModelError::RateLimited { retry_after: Some(after), limits: Box::default() }
+            }
+            Denied::Never(error) => ModelError::TooLarge(error.message),
+        })?;
+        permit.sent();
+        let read = self.model.embed(texts, deadline).await;
+        permit.over(&read);
+        read
+    }
+}
+
+impl Permit {
+    /// A call of a model that reads has ended so.
+    pub(crate) fn over<T>(&mut self, read: &Result<Reading<T>, ModelError>) {
+        match read {
+            Ok(read) => {
+                self.answered(&read.limits);
+                self.ended(read.usage);
+            }
+            Err(err) => self.failed(err),
+        }
+    }
+}
