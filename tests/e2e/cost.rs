@@ -45,7 +45,7 @@ async fn billed(provider: &Provider) -> [u64; 4] {
 }
 
 fn question(n: usize) -> Value {
-    json!({"input": format!("问{n} tokens=60"), "agent": "chat", "deadline_seconds": 120})
+    json!({"input": format!("问{n} tokens=60"), "agent": "chat", "deadline_seconds": 180})
 }
 
 /// Faults of every kind that leaves a bill, and some that leave none.
@@ -72,11 +72,13 @@ fn cluster(role: &'static str, redis: &Redis, rabbit: &RabbitMq, provider: &Prov
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn our_ledger_agrees_with_the_provider_s_though_calls_break_and_workers_are_killed() {
-    const JOBS: usize = 400;
+    const JOBS: usize = 500;
     let flags = ["--first-token", "40ms", "--per-token", "8ms"];
     let (redis, rabbit, provider) = futures::join!(Redis::start(), RabbitMq::start(), Provider::with(&flags));
     let api = cluster("api", &redis, &rabbit, &provider).start().await;
-    let worker = cluster("worker", &redis, &rabbit, &provider).arg("--slots").arg("8");
+    // In a brownout text is written four times a second: what a killed worker had read would be anyone's guess.
+    let worker = cluster("worker", &redis, &rabbit, &provider).env("MILLHAND_BROWNOUT__STEPS", "[]");
+    let worker = worker.arg("--slots").arg("8");
     let (first, second) = futures::join!(worker.start(), worker.start());
     // What a model's tokens are is learned from calls that go well.
     let warm = join_all((0..16).map(|n| api.client.submit(question(n)))).await;
@@ -111,7 +113,7 @@ async fn our_ledger_agrees_with_the_provider_s_though_calls_break_and_workers_ar
     let off = (ours[3] as f64 - theirs[3] as f64) * 100.0 / theirs[3] as f64;
     println!("ours {ours:?}, the provider's {theirs:?}: {off:+.3} %");
     // What a killed worker had read and not yet written is guessed, as are tokens that the provider does not tell.
-    assert!(off.abs() <= 0.5, "{off} %");
+    assert!(off.abs() <= 0.1, "{off} %");
     drop(workers);
 }
 

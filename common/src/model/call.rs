@@ -36,13 +36,14 @@ fn is_zero(number: &u64) -> bool {
 impl CallStarted {
     /// What the call has used if `text`, written in so many pieces, is all that is known of its answer.
     ///
-    /// While one piece is being written the next one gathers, so whoever died had half a piece under way
-    /// and one in hand, about: that much more was paid.
+    /// While one piece is being written the next one gathers. So whoever died had a piece under way and half of
+    /// the next one in hand, about, where pieces are of many tokens. Where they are of one token each, they are
+    /// written faster than they come, and one token is missing: so one and a half pieces without half a token.
     #[must_use]
     pub fn in_doubt(&self, text: Measure, pieces: u64) -> CallUsed {
-        let written = text.tokens();
-        let unwritten = (3 * written).div_ceil(2 * pieces.max(1));
-        let output = ((written + unwritten) * self.output_per_thousand).div_ceil(1000);
+        let (written, pieces) = (text.tokens() * self.output_per_thousand, pieces.max(1));
+        let unwritten = (3 * written).saturating_sub(1000 * pieces);
+        let output = nearest(2 * pieces * written + unwritten, 2000 * pieces);
         let most = self.max_output_tokens.map_or(u64::MAX, u64::from);
         self.used(self.input_tokens, output.min(most), Certainty::InDoubt)
     }
@@ -59,6 +60,12 @@ impl CallStarted {
             certainty,
         }
     }
+}
+
+/// The whole number nearest to `a / b`; of two the even one, so that many of them are neither more nor less.
+fn nearest(a: u64, b: u64) -> u64 {
+    let (whole, rest) = (a / b, a % b);
+    whole + u64::from(2 * rest > b || (2 * rest == b && whole % 2 == 1))
 }
 
 /// What one model call has used; each call has one, whatever became of it.
@@ -128,12 +135,17 @@ mod tests {
         };
         let text = Measure::of("eight ch水");
         let used = call.in_doubt(text, 3);
-        // Three tokens are there and one and a half are not.
-        assert_eq!((used.input_tokens, used.output_tokens, used.nano_usd), (100, 8, 116));
+        // Four and a half tokens are there in pieces of one and a half, and one and three quarters are not.
+        assert_eq!((used.input_tokens, used.output_tokens, used.nano_usd), (100, 6, 112));
         assert_eq!((used.call, used.certainty), (call.call, Certainty::InDoubt));
         call.max_output_tokens = Some(4);
         assert_eq!(call.in_doubt(text, 3).output_tokens, 4, "it was cut there");
         assert_eq!(call.in_doubt(Measure::default(), 0).nano_usd, 100);
+        call = CallStarted { output_per_thousand: 1000, max_output_tokens: None, ..call };
+        let of_pieces =
+            |tokens: usize, pieces| call.in_doubt(Measure::of(&"水".repeat(tokens)), pieces).output_tokens;
+        assert_eq!((of_pieces(30, 30), of_pieces(31, 31)), (31, 32));
+        assert_eq!((of_pieces(40, 4), of_pieces(3, 9)), (54, 3));
     }
 
     #[test]

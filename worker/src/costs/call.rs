@@ -78,6 +78,11 @@ impl<'a> Call<'a> {
     /// It has failed, if it was not over before.
     pub(crate) fn failed(&mut self, err: &ModelError) {
         match err {
+            // Connections that break lose what was on its way.
+            ModelError::Unavailable(_) if self.state == State::LetIn => {
+                self.chunks += u64::from(self.chunks > 0);
+                self.estimate();
+            }
             _ if self.state != State::Sent => self.estimate(),
             ModelError::RateLimited { .. }
             | ModelError::Overloaded { .. }

@@ -60,10 +60,14 @@ impl Learned {
         self.input.apply(prompt)
     }
 
-    /// Tokens of an answer that came in so many pieces. Many providers send a piece for each token; until
-    /// this one has shown that it does, it is counted as what is more.
+    /// Tokens of an answer that came in so many pieces. Many providers send a piece for each token: until this
+    /// one has shown what it does, it is taken to be one of them if that many tokens could make the text.
     pub(super) fn output(&self, chunks: u64, text: Measure) -> u64 {
-        if self.chunks.is_known() { self.chunks.apply(chunks) } else { chunks.max(text.tokens()) }
+        match text.tokens() {
+            _ if self.chunks.is_known() => self.chunks.apply(chunks),
+            tokens if 3 * chunks < 2 * tokens => tokens,
+            _ => chunks,
+        }
     }
 
     /// For a thousand of what an answer measures in the log.
@@ -81,11 +85,16 @@ mod tests {
     }
 
     #[test]
-    fn nothing_known_is_one_for_one_and_never_too_low() {
+    fn nothing_known_is_one_for_one() {
         let learned = Learned::default();
         assert_eq!((learned.input(100), learned.output_per_thousand()), (100, 1000));
         assert_eq!(learned.output(3, Measure::of("a long word")), 3);
         assert_eq!(learned.output(1, Measure::of("three whole words, at least")), 7);
+        assert_eq!(
+            learned.output(5, Measure::of("three whole words, at least")),
+            5,
+            "a piece for each token"
+        );
     }
 
     #[test]

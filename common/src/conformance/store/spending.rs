@@ -127,16 +127,16 @@ pub async fn a_call_that_was_open_when_its_worker_died_is_booked_by_its_log(subj
         .await;
     subject.wait_and_sweep(Lease::TTL).await;
     let second = subject.claim_when_due(first.lease.job, WorkerId::new()).await;
-    // Eleven ASCII characters are three tokens, with two others five, and one and a half times a mean piece of them is
-    // not there: of these nine four in five are real.
-    let used = call.used(101, 8, Certainty::InDoubt);
-    assert_eq!(used.nano_usd, 253 + 80_000);
+    // Eleven ASCII characters are three tokens, with two others five, of which four in five are real: two pieces of
+    // two, and one and a half of these are not there, but for half a token.
+    let used = call.used(101, 6, Certainty::InDoubt);
+    assert_eq!(used.nano_usd, 253 + 60_000);
     let booked = second.log[second.log.len() - 2].body();
     assert_eq!(booked, Some(EventBody::UsageUpdated(used)), "before the attempt that follows");
-    assert_eq!(subject.of_model(&tenant).await, (1, 101, 8, 80_253));
+    assert_eq!(subject.of_model(&tenant).await, (1, 101, 6, 60_253));
     subject.write(&second, vec![EventBody::ModelCalled(call), delta("x"), exactly(9)]).await;
     subject.finish(&second, completed("x")).await;
-    let usage = Usage { input_tokens: 108, output_tokens: 11, nano_usd: 80_262 };
+    let usage = Usage { input_tokens: 108, output_tokens: 9, nano_usd: 60_262 };
     assert_eq!(subject.job(&second.job).await.usage, Some(usage));
 }
 

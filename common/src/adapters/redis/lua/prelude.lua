@@ -143,6 +143,14 @@ local function emit(job, events)
   redis.call('SPUBLISH', P .. ':news:' .. job.r, table.concat(lines, '\n'))
 end
 
+-- The whole number nearest to a / b, of two the even one.
+local function nearest(a, b)
+  local rest = math.fmod(a, b)
+  local whole = (a - rest) / b
+  if 2 * rest > b or (2 * rest == b and whole % 2 == 1) then return whole + 1 end
+  return whole
+end
+
 -- The job loses its owner. A call that is still open may have been paid: it is booked by what the log holds
 -- of its answer (`CallStarted::in_doubt`). Money that no call was made on is given back.
 local function settle(job)
@@ -163,9 +171,10 @@ local function settle(job)
       ascii, other, pieces = ascii + #said - beyond, other + begins, pieces + 1
     end
   end
-  local written = math.ceil(ascii / 4) + other
-  local unwritten = math.ceil(3 * written / (2 * math.max(pieces, 1)))
-  local output = math.ceil((written + unwritten) * call.output_per_thousand / 1000)
+  local written = (math.ceil(ascii / 4) + other) * call.output_per_thousand
+  pieces = math.max(pieces, 1)
+  local unwritten = math.max(3 * written - 1000 * pieces, 0)
+  local output = nearest(2 * pieces * written + unwritten, 2000 * pieces)
   if type(call.max_output_tokens) == 'number' then output = math.min(output, call.max_output_tokens) end
   -- Whole billionths and parts apart: their product would be more than a number here holds exactly.
   local function price(per_million, tokens)
