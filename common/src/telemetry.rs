@@ -62,7 +62,7 @@ signals! {
     describe_counter MODEL_FALLBACKS = "millhand_model_fallbacks_total", Count, "Calls sent to a pool that was not the job's first. Label `pool`.";
     describe_counter MODEL_UNAVAILABLE = "millhand_model_unavailable_total", Count, "Times that no pool could serve a job. Labels `class`, `then`.";
     describe_counter LIMITER_ANSWERS = "millhand_limiter_answers_total", Count, "Answers to workers that asked for model quota. Label `answer`.";
-    describe_histogram LIMITER_WAIT = "millhand_limiter_wait_seconds", Seconds, "How long a job that was given back for want of model quota is to wait.";
+    describe_histogram LIMITER_WAIT = "millhand_limiter_wait_seconds", Seconds, "How long a job that was given back for want of model quota is to wait. Label `size` of what its call may take: `small` (to 2,000 tokens), `medium` (to 16,000), `large`.";
     describe_histogram LIMITER_PARKED = "millhand_limiter_parked_in_worker_seconds", Seconds, "Time a job held its slot while it waited for model quota.";
     describe_counter LIMITER_YIELDS = "millhand_limiter_yields_total", Count, "Jobs given back for want of model quota. Label `reason`.";
     describe_counter LIMITER_REFUSALS = "millhand_limiter_refusals_total", Count, "429 answers of the provider though the limiter had granted. Should be 0.";

@@ -75,7 +75,7 @@ impl Quota {
         let ticket = ticket(attempt.job().spec.id, step);
         let admitted = self.wait_for(ticket, [input, u64::from(output)], bound, patience).await;
         self.gate.decided();
-        count_yield(&admitted);
+        count_yield(&admitted, input + u64::from(output));
         admitted
     }
 
@@ -143,12 +143,16 @@ impl Quota {
     }
 }
 
-/// A job that was denied gives its slot back.
-fn count_yield(admitted: &Result<Permit, Denied>) {
-    if let Err(Denied::Later { after }) = admitted {
-        counter!(telemetry::LIMITER_YIELDS, "reason" => "quota").increment(1);
-        histogram!(telemetry::LIMITER_WAIT).record(after.as_secs_f64());
-    }
+/// A job whose call takes at most so many tokens was denied, and gives its slot back.
+fn count_yield(admitted: &Result<Permit, Denied>, tokens: u64) {
+    let Err(Denied::Later { after }) = admitted else { return };
+    counter!(telemetry::LIMITER_YIELDS, "reason" => "quota").increment(1);
+    let size = match tokens {
+        0..=2_000 => "small",
+        2_001..=16_000 => "medium",
+        _ => "large",
+    };
+    histogram!(telemetry::LIMITER_WAIT, "size" => size).record(after.as_secs_f64());
 }
 
 /// A provider refused a call for its rate, and the job gives its slot back.

@@ -50,7 +50,7 @@ impl<M: ?Sized> Limited<M> {
         let input = tokens::at_most(texts.iter().copied());
         let ticket = ticket(attempt.job().spec.id, step);
         let admitted = quota.wait_for(ticket, [input, 0], None, patience).await;
-        count_yield(&admitted);
+        count_yield(&admitted, input);
         admitted.map(Some)
     }
 }
