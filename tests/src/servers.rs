@@ -4,6 +4,7 @@
 mod certificates;
 mod kafka;
 mod nginx;
+mod pgbouncer;
 mod postgres;
 mod process;
 mod prometheus;
@@ -14,6 +15,7 @@ mod redis;
 pub use certificates::certify;
 pub use kafka::Kafka;
 pub use nginx::Nginx;
+pub use pgbouncer::PgBouncer;
 pub use postgres::Postgres;
 pub use process::{Process, free_port};
 pub use prometheus::Prometheus;

@@ -1,7 +1,9 @@
-//! A user of its own, with a password.
+//! A user of its own, with a password, and TLS.
+
+use std::path::Path;
 
 use millhand_common::adapters::pgvector::{Database, DatabaseError};
-use millhand_tests::servers::Postgres;
+use millhand_tests::servers::{PgBouncer, Postgres, certify};
 use millhand_tests::wait_for;
 
 use super::{built, options};
@@ -22,4 +24,31 @@ async fn a_password_lets_in_and_a_wrong_one_is_told_without_saying_it() {
     // As an owner of the database, and no superuser.
     database.migrate().await.unwrap();
     built(&database, options()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_is_built_over_tls_and_a_certificate_that_nobody_trusted_signed_is_refused() {
+    let server = Postgres::shared().await;
+    let direct = server.new_database().await;
+    let front = PgBouncer::start(&server).await;
+    let url = front.url(&direct);
+    let trusting =
+        |authority: &Path| format!("{url}?sslmode=verify-full&sslrootcert={}", authority.display());
+    let database = Database::connect(&trusting(&front.authority())).await.unwrap();
+    database.migrate().await.unwrap();
+    built(&database, options()).await;
+
+    let other = tempfile::tempdir().unwrap();
+    certify(other.path());
+    for url in [
+        format!("{url}?sslmode=verify-full"),
+        trusting(&other.path().join("authority.pem")),
+        // Nor is TLS given up.
+        format!("{url}?sslmode=disable"),
+    ] {
+        let err = Database::connect(&url).await.expect_err("it is refused");
+        let DatabaseError::Unreachable(source) = &err else { panic!("{err}") };
+        let said = source.to_string();
+        assert!(said.contains("certificate") || said.contains("SSL required"), "{url}: {said}");
+    }
 }

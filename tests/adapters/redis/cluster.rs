@@ -115,3 +115,21 @@ async fn readers_miss_nothing_when_the_master_of_their_job_is_killed_and_comes_b
         assert_eq!(events, whole, "with {errors} errors on the way");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_over_tls_does_all_of_a_job_and_shows_it_live() {
+    let cluster = RedisCluster::start_with_tls().await;
+    let open = async || {
+        let options = alone();
+        let clock = options.clock.clone();
+        subject(RedisStore::open(&cluster.url(), options).await.unwrap(), clock)
+    };
+    accept::versions_and_stamps_rise_together(&open().await).await;
+    lease::a_worker_that_is_gone_loses_its_jobs(&open().await).await;
+    log::a_subscriber_hears_all_that_is_written_after(&open().await).await;
+    spending::usage_is_counted_by_tenant_model_and_day(&open().await).await;
+    let untrusted =
+        cluster.url().split(',').map(|one| one.split('?').next().unwrap()).collect::<Vec<_>>().join(",");
+    let err = RedisStore::open(&untrusted, alone()).await.err().expect("it is refused");
+    assert!(err.to_string().contains("certificate"), "{err}");
+}

@@ -31,12 +31,9 @@ impl Postgres {
     /// When it is not installed, or does not start: with its output.
     pub async fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder for the server");
-        if is_root() {
-            std::os::unix::fs::chown(folder.path(), Some(NOBODY), Some(NOBODY))
-                .expect("root may give it away");
-        }
+        give_to_nobody(folder.path());
         let data = folder.path().join("data");
-        let made = as_nobody("initdb")
+        let made = as_nobody(&installed("initdb"))
             .arg("-D")
             .arg(&data)
             .args(["-U", "postgres", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C"])
@@ -114,6 +111,10 @@ impl Postgres {
         self.process.end_by(Signal::QUIT);
     }
 
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
     fn url(&self, database: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{database}?sslmode=disable", self.port)
     }
@@ -131,7 +132,7 @@ impl Drop for Postgres {
 }
 
 fn serve(folder: &Path, port: u16) -> Command {
-    let mut command = as_nobody("postgres");
+    let mut command = as_nobody(&installed("postgres"));
     command.arg("-D").arg(folder.join("data")).arg("-p").arg(port.to_string());
     for setting in [
         "listen_addresses=127.0.0.1",
@@ -148,14 +149,29 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// A program of the server that ends with who started it.
-fn as_nobody(program: &str) -> Command {
+fn installed(program: &str) -> PathBuf {
+    PathBuf::from(INSTALLED).join(program)
+}
+
+/// A folder and the files in it.
+pub(super) fn give_to_nobody(folder: &Path) {
+    if !is_root() {
+        return;
+    }
+    let files = fs::read_dir(folder).expect("it was just made").map(|file| file.expect("a file").path());
+    for path in files.chain([folder.to_owned()]) {
+        std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).expect("root may give it away");
+    }
+}
+
+/// A program that does not run as root, and ends with who started it.
+pub(super) fn as_nobody(program: &Path) -> Command {
     let mut command = Command::new("setpriv");
     if is_root() {
         command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups"]);
     }
     // QUIT ends the server at once and leaves no shared memory behind. Who changes user loses the
     // signal that was asked for before.
-    command.args(["--pdeathsig", "QUIT", "--"]).arg(PathBuf::from(INSTALLED).join(program));
+    command.args(["--pdeathsig", "QUIT", "--"]).arg(program);
     command
 }

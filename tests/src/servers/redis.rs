@@ -118,6 +118,15 @@ fn command(dir: &Path, port: u16, args: &[String]) -> Command {
     command
 }
 
+/// Speaks TLS only where it is a cluster's matter, and on this port.
+fn tls_args(certificates: &Path, port: u16) -> String {
+    let folder = certificates.display();
+    format!(
+        "--tls-cluster yes --tls-port {port} --tls-cert-file {folder}/node.pem --tls-key-file {folder}/node.key \
+         --tls-ca-cert-file {folder}/authority.pem --tls-auth-clients no"
+    )
+}
+
 /// One inline command over a connection of its own.
 fn says(port: u16, command: &str) -> Option<String> {
     use std::io::{Read, Write};
@@ -132,6 +141,8 @@ fn says(port: u16, command: &str) -> Option<String> {
 /// A cluster of three masters.
 pub struct RedisCluster {
     pub nodes: Vec<Redis>,
+    /// Of one that speaks TLS: the certificates of all its nodes.
+    certificates: Option<TempDir>,
 }
 
 impl RedisCluster {
@@ -141,11 +152,31 @@ impl RedisCluster {
     ///
     /// When they do not come to agree.
     pub async fn start() -> Self {
+        Self::start_of(None).await
+    }
+
+    /// The same, which speak TLS with each other and with clients; one authority signed for all of them.
+    ///
+    /// # Panics
+    ///
+    /// When they do not come to agree.
+    pub async fn start_with_tls() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        certify(folder.path());
+        Self::start_of(Some(folder)).await
+    }
+
+    async fn start_of(certificates: Option<TempDir>) -> Self {
         let mut nodes = Vec::new();
         for _ in 0..3 {
             let bus = free_port().to_string();
-            let args = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", "2000"];
-            nodes.push((Redis::start_with(&args).await, bus));
+            let args = format!("--cluster-enabled yes --cluster-port {bus} --cluster-node-timeout 2000");
+            let tls_port = certificates.as_ref().map(|_| free_port());
+            let tls = certificates.as_ref().zip(tls_port).map(|(folder, port)| tls_args(folder.path(), port));
+            let args = format!("{args} {}", tls.unwrap_or_default());
+            let args: Vec<&str> = args.split_whitespace().collect();
+            let node = Redis::start_in(tempfile::tempdir().expect("a folder"), &args, tls_port).await;
+            nodes.push((node, bus));
         }
         let slots = [(0, 5460), (5461, 10922), (10923, 16383)];
         for ((node, _), (from, to)) in nodes.iter().zip(slots) {
@@ -154,8 +185,8 @@ impl RedisCluster {
         }
         let (first, _) = &nodes[0];
         for (node, bus) in &nodes[1..] {
-            let said =
-                first.says(&format!("CLUSTER MEET 127.0.0.1 {} {bus}", node.port())).expect("it answers");
+            let port = node.tls_port.unwrap_or(node.port);
+            let said = first.says(&format!("CLUSTER MEET 127.0.0.1 {port} {bus}")).expect("it answers");
             assert!(said.starts_with("+OK"), "{said}");
         }
         for (node, _) in &nodes {
@@ -165,12 +196,20 @@ impl RedisCluster {
             })
             .await;
         }
-        Self { nodes: nodes.into_iter().map(|(node, _)| node).collect() }
+        Self { nodes: nodes.into_iter().map(|(node, _)| node).collect(), certificates }
     }
 
     /// Every node, as the store is told.
     #[must_use]
     pub fn url(&self) -> String {
-        self.nodes.iter().map(Redis::url).collect::<Vec<_>>().join(",")
+        let Some(certificates) = &self.certificates else {
+            return self.nodes.iter().map(Redis::url).collect::<Vec<_>>().join(",");
+        };
+        let authority = certificates.path().join("authority.pem");
+        let url = |node: &Redis| {
+            let port = node.tls_port.expect("it speaks TLS");
+            format!("rediss://127.0.0.1:{port}?cacertfile={}", authority.display())
+        };
+        self.nodes.iter().map(url).collect::<Vec<_>>().join(",")
     }
 }
