@@ -216,3 +216,33 @@ async fn a_document_that_the_embedder_refuses_fails_alone_and_no_budget_is_excee
     let answer = ask(&server, "What is in bran?").await;
     assert_eq!(answer["status"], "completed", "{answer}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_embedder_made_before_it_failed_is_written_and_not_paid_twice() {
+    let (dir, provider) = (TempDir::new().unwrap(), Provider::with(&["--keep-bodies"]).await);
+    let hiccup =
+        json!({"kind": "error", "status": 500, "on": "embeddings", "when": "number3x19 ", "times": 1});
+    provider.faults(json!([hiccup])).await;
+    let server = embedder(Launch::new(&dir.path().join("data")), &provider).start().await;
+    let folder = dir.path().join("folder");
+    std::fs::create_dir(&folder).unwrap();
+    for n in 0..4 {
+        std::fs::write(folder.join(format!("{n}.md")), manual(n)).unwrap();
+    }
+    let mut ingest = Command::new(binary());
+    ingest.arg("ingest").arg(&folder).args(["--collection", "mill"]).env("MILLHAND_URL", &server.url);
+    let ingested = ingest.output().await.unwrap();
+    assert!(ingested.status.success(), "{}", String::from_utf8_lossy(&ingested.stderr));
+    let calls = provider.readings().await;
+    assert_eq!(calls.iter().filter(|call| call.status == 500).count(), 1, "it failed once");
+    let mut texts: Vec<&str> = Vec::new();
+    for call in calls.iter().filter(|call| call.status == 200) {
+        texts.extend(call.entry["messages"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()));
+    }
+    // Of the document whose call failed some may have been made in the call before.
+    texts.retain(|text| !text.contains("Manual 3"));
+    let all = texts.len();
+    texts.sort_unstable();
+    texts.dedup();
+    assert_eq!((texts.len(), all), (60, 60));
+}

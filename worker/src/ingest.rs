@@ -42,7 +42,7 @@ pub use split::split;
 use crate::attempt::{Attempt, Begun, Failure, Stopped};
 use crate::costs::Costs;
 use crate::quota::Limited;
-use embed::embed;
+use embed::{Embedded, embed};
 use prepare::{Prepared, prepare};
 
 /// Documents that one job prepares at a time, and that are written together.
@@ -149,13 +149,18 @@ impl<'a> Run<'a> {
                 Stage::Ready(prepared) => batch.push((n, *prepared)),
             }
         }
-        let refused = embed(self.attempt, self.deps, &mut batch).await?;
+        let Embedded { refused, failure } = embed(self.attempt, self.deps, &mut batch).await;
         let (batch, without): (Vec<_>, Vec<_>) =
             batch.into_iter().partition(|(n, _)| !refused.contains_key(n));
         for (n, Prepared { entry, .. }) in without {
             let error = refused.get(&n).cloned();
             ends.push((n, DocumentOutcome { id: entry.id, name: entry.name, passages: 0, error }, false));
         }
+        // What was paid is written, whatever became of the others.
+        let is_whole = |(_, prepared): &(usize, Prepared)| {
+            failure.is_none() || prepared.entry.passages.iter().all(|passage| passage.vector.is_some())
+        };
+        let batch = batch.into_iter().filter(is_whole).collect();
         for group in by_name(batch) {
             ends.extend(self.write_group(group).await?.into_iter().map(|(n, outcome)| (n, outcome, false)));
         }
@@ -163,7 +168,10 @@ impl<'a> Run<'a> {
         for (n, outcome, replayed) in &ends {
             self.finish(*n, outcome, *replayed).await?;
         }
-        Ok(ends.into_iter().map(|(_, outcome, _)| outcome).collect())
+        match failure {
+            Some(failure) => Err(failure),
+            None => Ok(ends.into_iter().map(|(_, outcome, _)| outcome).collect()),
+        }
     }
 
     /// Documents of different names.

@@ -14,22 +14,29 @@ use crate::attempt::{Attempt, Failure};
 use crate::costs::{ToRead, Unread};
 use crate::quota::{IN_PLACE_ONCE_BEGUN, Limited};
 
-/// Gives the passages of `documents` their vectors; answers which documents get none, and why: that is their own
-/// and final. A job gives its slot back for quota only before the first of these calls: what they made is kept
-/// nowhere until it is written.
+/// What became of documents that were to get vectors.
+pub(super) struct Embedded {
+    /// Documents that get none, and why: that is their own and final.
+    pub(super) refused: HashMap<usize, String>,
+    /// Why the attempt ends with those that have theirs.
+    pub(super) failure: Option<Failure>,
+}
+
+/// Gives the passages of `documents` their vectors. Once something was paid the quota of what remains is waited
+/// for in place: vectors are kept nowhere before they are written.
 pub(super) async fn embed(
     attempt: &Attempt,
     deps: &IngestDeps,
     documents: &mut [(usize, Prepared)],
-) -> Result<HashMap<usize, String>, Failure> {
-    let Some(embedder) = &deps.embedder else { return Ok(HashMap::new()) };
+) -> Embedded {
+    let (mut refused, mut failure) = (HashMap::new(), None);
+    let Some(embedder) = &deps.embedder else { return Embedded { refused, failure } };
     let (mut of, mut texts) = (Vec::new(), Vec::new());
     for (n, Prepared { entry, .. }) in documents.iter() {
         of.extend(entry.passages.iter().map(|_| *n));
         texts.extend(entry.passages.iter().map(|passage| text_of(&entry.title, passage)));
     }
     let mut vectors: Vec<Option<Vec<f32>>> = vec![None; texts.len()];
-    let mut refused = HashMap::new();
     let mut calls = calls(&texts);
     while let Some(call) = calls.pop_front() {
         let (first, last) = (of[call.start], of[call.end - 1]);
@@ -39,7 +46,14 @@ pub(super) async fn embed(
         let is_paid = vectors.iter().any(Option::is_some);
         match read(attempt, deps, embedder, &texts[call.clone()], is_paid).await {
             Ok(read) => vectors[call].iter_mut().zip(read).for_each(|(vector, read)| *vector = Some(read)),
-            Err(Unread::Failure(failure)) => return Err(failure),
+            Err(Unread::Failure(Failure::NoQuota { after })) if is_paid => {
+                tokio::time::sleep(after).await;
+                calls.push_front(call);
+            }
+            Err(Unread::Failure(why)) => {
+                failure = Some(why);
+                break;
+            }
             Err(Unread::TooLarge(_) | Unread::Model(ModelError::TooLarge(_))) if call.len() > 1 => {
                 let middle = call.start + call.len() / 2;
                 calls.push_front(middle..call.end);
@@ -48,34 +62,20 @@ pub(super) async fn embed(
             Err(Unread::TooLarge(error)) => {
                 refused.insert(first, error.message);
             }
-            Err(Unread::Model(
-                err @ (ModelError::Rejected(_) | ModelError::Filtered(_) | ModelError::TooLarge(_)),
-            )) => {
-                if first == last {
-                    refused.insert(first, err.to_string());
-                } else {
-                    each_document(&of, call).into_iter().rev().for_each(|one| calls.push_front(one));
-                }
+            Err(Unread::Model(err)) if first == last => {
+                refused.insert(first, err.to_string());
             }
-            Err(Unread::Model(
-                ModelError::RateLimited { retry_after, .. } | ModelError::Overloaded { retry_after },
-            )) if embedder.is_limited() => {
-                let after = retry_after.unwrap_or(RETRY_AFTER);
-                if !is_paid {
-                    return Err(Failure::NoQuota { after });
-                }
-                tokio::time::sleep(after).await;
-                calls.push_front(call);
+            Err(Unread::Model(_)) => {
+                each_document(&of, call).into_iter().rev().for_each(|one| calls.push_front(one));
             }
-            Err(Unread::Model(err)) => return Err(failure(&err)),
         }
     }
     let passages = documents.iter_mut().flat_map(|(_, prepared)| &mut prepared.entry.passages);
     passages.zip(vectors).for_each(|(passage, vector)| passage.vector = vector);
-    Ok(refused)
+    Embedded { refused, failure }
 }
 
-/// Has `texts` read. Once something was paid the quota of what remains is waited for in place.
+/// Has `texts` read. A [`Unread::Model`] is about the texts: others would do better.
 async fn read(
     attempt: &Attempt,
     deps: &IngestDeps,
@@ -88,7 +88,35 @@ async fn read(
     let call = ToRead { attempt, costs, model: embedder, name, step: "embedding", texts: &asked };
     let patience = if is_paid { attempt.time_left() } else { IN_PLACE_ONCE_BEGUN };
     let permit = call.admit(patience).await?;
-    call.make(permit, embedder.model().embed(texts, attempt.deadline())).await
+    let read = call.make(permit, embedder.model().embed(texts, attempt.deadline())).await;
+    read.map_err(|unread| match unread {
+        Unread::Model(err) => unread_by(err, embedder.is_limited()),
+        unread => unread,
+    })
+}
+
+/// What the attempt makes of an error of the embedder.
+fn unread_by(err: ModelError, is_limited: bool) -> Unread {
+    Unread::Failure(match err {
+        ModelError::Rejected(_) | ModelError::Filtered(_) | ModelError::TooLarge(_) => {
+            return Unread::Model(err);
+        }
+        ModelError::Unauthorized | ModelError::NoCredit(_) => {
+            Failure::Fatal(JobError::new("embedder_failed", err.to_string(), false))
+        }
+        ModelError::RateLimited { retry_after, .. } | ModelError::Overloaded { retry_after }
+            if is_limited =>
+        {
+            Failure::NoQuota { after: retry_after.unwrap_or(RETRY_AFTER) }
+        }
+        ModelError::RateLimited { retry_after, .. } | ModelError::Overloaded { retry_after } => {
+            let error = JobError::new("embedder_unavailable", err.to_string(), true);
+            Failure::Retry { error, after: retry_after }
+        }
+        ModelError::Unavailable(_) | ModelError::TimedOut | ModelError::Malformed(_) => {
+            retry("embedder_unavailable", err)
+        }
+    })
 }
 
 /// All of them, in calls.
@@ -111,19 +139,6 @@ fn each_document(of: &[usize], call: Range<usize>) -> Vec<Range<usize>> {
         range
     });
     ones.collect()
-}
-
-fn failure(err: &ModelError) -> Failure {
-    match err {
-        ModelError::Unauthorized | ModelError::NoCredit(_) => {
-            Failure::Fatal(JobError::new("embedder_failed", err.to_string(), false))
-        }
-        ModelError::RateLimited { retry_after, .. } | ModelError::Overloaded { retry_after } => {
-            let error = JobError::new("embedder_unavailable", err.to_string(), true);
-            Failure::Retry { error, after: *retry_after }
-        }
-        _ => retry("embedder_unavailable", err),
-    }
 }
 
 #[cfg(test)]
