@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::Usd;
 
 /// The day of the built-in table. It goes with every call that is booked.
-pub const VERSION: &str = "2026-11-28";
+pub const VERSION: &str = "2026-11-29";
 
 const MILLION: u128 = 1_000_000;
 

@@ -13,7 +13,7 @@ use millhand_tests::documents::add;
 use millhand_tests::log::check_log;
 use millhand_tests::server::binary;
 use millhand_tests::servers::{Postgres, RabbitMq, Redis};
-use millhand_tests::{Client, Launch, Provider, Server, wait_for};
+use millhand_tests::{Call, Client, Launch, Provider, Server, wait_for};
 
 fn embedder(launch: Launch, model: &Provider) -> Launch {
     launch
@@ -70,7 +70,6 @@ fn nano(usage: &Value) -> u64 {
 async fn two_workers_use_an_embedder_s_quota_up_and_never_overdraw_it_though_one_is_killed() {
     const DOCUMENTS: usize = 36;
     const QUESTIONS: usize = 12;
-    const TOKENS_PER_MINUTE: u64 = 240_000;
     let flags = ["--tokens-per-minute", "240000", "--burst-seconds", "3", "--first-token", "150ms"];
     let (dir, provider) = (TempDir::new().unwrap(), Provider::with(&flags).await);
     let (queue, redis, postgres) = futures::join!(RabbitMq::start(), Redis::start(), Postgres::shared());
@@ -81,7 +80,7 @@ async fn two_workers_use_an_embedder_s_quota_up_and_never_overdraw_it_though_one
     assert!(migrate.output().await.unwrap().status.success());
     let launch = |role| {
         embedder(Launch::shared(role), &provider)
-            .env("MILLHAND_EMBEDDER__LIMITS__TOKENS_PER_MINUTE", TOKENS_PER_MINUTE.to_string())
+            .env("MILLHAND_EMBEDDER__LIMITS__TOKENS_PER_MINUTE", "240000")
             .env("MILLHAND_EMBEDDER__LIMITS__BURST_SECONDS", "3")
             .env("MILLHAND_BROKER__KIND", "rabbitmq")
             .env("MILLHAND_BROKER__URL", queue.url())
@@ -104,6 +103,12 @@ async fn two_workers_use_an_embedder_s_quota_up_and_never_overdraw_it_though_one
     }
     wait_for("calls", async || (provider.readings().await.len() >= 12).then_some(())).await;
     doomed.kill9().await;
+    // Questions do not wait behind documents.
+    join_all(jobs[DOCUMENTS..].iter().map(|job| api.client.finished(job))).await;
+    let listed = api.client.get("/v1/collections/mill/documents?limit=100").await.json();
+    let done = listed["data"].as_array().unwrap().len();
+    println!("{done} of {DOCUMENTS} documents were in when the last question was answered");
+    assert!(done < DOCUMENTS * 3 / 4, "{done}");
     let (mut sum, mut waited) = (0, 0);
     for job in join_all(jobs.iter().map(|job| api.client.finished(job))).await {
         assert_eq!(job["status"], "completed", "{job}");
@@ -118,17 +123,24 @@ async fn two_workers_use_an_embedder_s_quota_up_and_never_overdraw_it_though_one
     assert_eq!(ledger["limits"][0]["overdrawn"], 0, "{}", ledger["limits"]);
     let (ours, theirs) =
         (booked(&api.client, "millhand-embed").await, billed(&provider, "millhand-embed").await);
-    let calls = provider.readings().await;
-    let seconds = (calls.last().unwrap().at_ms - calls[0].at_ms) as f64 / 1000.0;
-    let used = theirs[1] as f64 * 100.0 / (TOKENS_PER_MINUTE as f64 / 60.0 * (seconds + 3.0));
-    println!(
-        "{ours:?} booked, {theirs:?} billed in {seconds:.1} s: {used:.0} % of the quota; {waited} jobs waited"
-    );
+    let used = used(&provider.readings().await);
+    println!("{ours:?} booked, {theirs:?} billed: {used:.0} % of the quota used; {waited} jobs waited");
     assert_eq!(sum, ours[2], "every job's usage is in the ledger, and nothing else");
-    assert_eq!(ours[0], theirs[0], "every call is booked, the dead worker's too");
-    assert!(ours[1].abs_diff(theirs[1]) * 1000 <= theirs[1], "{ours:?} against {theirs:?}");
+    // What was said to begin and was never sent is booked too: one call of each job that the dead worker had.
+    let unsent = ours[0].checked_sub(theirs[0]).expect("every call is booked, the dead worker's too");
+    assert!(unsent <= 2, "{ours:?} against {theirs:?}");
+    assert!(ours[1].abs_diff(theirs[1]) <= theirs[1] / 1000 + unsent * 2500, "{ours:?} against {theirs:?}");
     assert!(waited > 0 && used >= 60.0, "{used} %");
     drop(survivor);
+}
+
+/// Of a quota of 240,000 tokens a minute, from the first call to the last but one in ten, in percent: a dead
+/// worker's last jobs come up when everything else is done.
+fn used(calls: &[Call]) -> f64 {
+    let most = calls.len() * 9 / 10;
+    let tokens: u64 = calls[..most].iter().map(|call| call.entry["input_tokens"].as_u64().unwrap()).sum();
+    let minutes = (calls[most].at_ms - calls[0].at_ms) as f64 / 60_000.0;
+    tokens as f64 * 100.0 / (240_000.0 * minutes)
 }
 
 /// Asks for documents, and has the answer.

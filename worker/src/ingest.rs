@@ -41,7 +41,7 @@ pub use split::split;
 
 use crate::attempt::{Attempt, Begun, Failure, Stopped};
 use crate::costs::Costs;
-use crate::quota::Limited;
+use crate::quota::{Limited, Turn};
 use embed::{Embedded, embed};
 use prepare::{Prepared, prepare};
 
@@ -74,7 +74,13 @@ pub async fn ingest(attempt: &Attempt, deps: &IngestDeps) -> Result<Terminal, Fa
     let JobInput::Ingest { collection, documents } = &attempt.job().spec.input else {
         return Err(Failure::Fatal(JobError::new("internal", "this job has no documents", false)));
     };
-    let run = Run { attempt, deps, collection, total: count(documents.len()), done: AtomicU32::new(0) };
+    // Before anything is begun: a job that has to wait has done nothing.
+    let turn = match &deps.embedder {
+        Some(embedder) => Some(embedder.turn(attempt).await?),
+        None => None,
+    };
+    let (total, done) = (count(documents.len()), AtomicU32::new(0));
+    let run = Run { attempt, deps, collection, turn, total, done };
     let mut outcomes = Vec::with_capacity(documents.len());
     // Boxed: a closure over borrowed items is not general enough for a `Send` future.
     let each: Vec<_> = documents.iter().enumerate().map(|(n, item)| run.prepare(n, item).boxed()).collect();
@@ -110,6 +116,8 @@ struct Run<'a> {
     attempt: &'a Attempt,
     deps: &'a IngestDeps,
     collection: &'a CollectionName,
+    /// Of the embedder, for all of the job.
+    turn: Option<Turn>,
     total: u32,
     done: AtomicU32,
 }
@@ -149,7 +157,8 @@ impl<'a> Run<'a> {
                 Stage::Ready(prepared) => batch.push((n, *prepared)),
             }
         }
-        let Embedded { refused, failure } = embed(self.attempt, self.deps, &mut batch).await;
+        let Embedded { refused, failure } =
+            embed(self.attempt, self.deps, self.turn.as_ref(), &mut batch).await;
         let (batch, without): (Vec<_>, Vec<_>) =
             batch.into_iter().partition(|(n, _)| !refused.contains_key(n));
         for (n, Prepared { entry, .. }) in without {

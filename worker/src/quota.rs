@@ -22,6 +22,7 @@ use crate::attempt::Attempt;
 use gate::Gate;
 pub(crate) use gate::{needs_none, opened, pulled};
 pub use limited::Limited;
+pub(crate) use limited::Turn;
 use settler::{Settler, Task};
 
 /// A job keeps its slot this long for quota that is on its way: giving it back and taking it again is not

@@ -82,9 +82,9 @@ fn index_document(new: NewDocument) -> IndexDocument {
 async fn embed(embedder: &dyn Embedder, document: &mut IndexDocument) -> Result<(), ModelError> {
     let texts: Vec<String> =
         document.passages.iter().map(|passage| text_of(&document.title, passage)).collect();
-    let mut done = 0;
+    let (mut done, mut most) = (0, usize::MAX);
     while done < texts.len() {
-        let call = &texts[done..][..one_call(&texts[done..])];
+        let call = &texts[done..][..one_call(&texts[done..]).min(most)];
         match embedder.embed(call, Instant::now() + EMBED_TIMEOUT).await {
             Ok(read) => {
                 for (passage, vector) in document.passages[done..].iter_mut().zip(read.value) {
@@ -98,6 +98,7 @@ async fn embed(embedder: &dyn Embedder, document: &mut IndexDocument) -> Result<
                 tracing::info!(pause_ms = pause.as_millis(), "the index waits for the embedder's quota");
                 tokio::time::sleep(pause).await;
             }
+            Err(ModelError::TooLarge(_)) if call.len() > 1 => most = call.len() / 2,
             Err(err) => return Err(err),
         }
     }

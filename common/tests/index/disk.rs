@@ -142,7 +142,7 @@ async fn damage_is_noticed_and_repaired_from_the_documents() {
     house.is_built_anew_because("no index yet", &before).await;
 }
 
-/// Remembers what it is given, and refuses the first call for its rate.
+/// Remembers what it is given; refuses the first call for its rate, and those of two texts.
 #[derive(Default)]
 struct Remembers(Mutex<Vec<String>>);
 
@@ -150,7 +150,11 @@ impl Remembers {
     fn hears(&self, texts: &[String]) -> bool {
         let mut seen = self.0.lock().unwrap();
         let is_first = seen.is_empty();
-        seen.extend(if is_first { vec!["refused".to_owned()] } else { texts.to_vec() });
+        match (is_first, texts) {
+            (true, _) => seen.push("refused".to_owned()),
+            (false, [text]) => seen.push(text.clone()),
+            (false, _) => {}
+        }
         is_first
     }
 }
@@ -168,12 +172,15 @@ impl Embedder for Remembers {
                 limits: Box::default(),
             });
         }
+        if texts.len() > 1 {
+            return Err(ModelError::TooLarge("two".to_owned()));
+        }
         FakeEmbedder.embed(texts, deadline).await
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn vectors_are_made_anew_of_the_same_texts_and_a_refusal_for_the_rate_is_waited_out() {
+async fn vectors_are_made_anew_of_the_same_texts_in_calls_that_are_taken() {
     let house = House::with_documents(3).await;
     let (index, _) = open_at(&house.folder());
     let embedder = Arc::new(Remembers::default());

@@ -11,8 +11,8 @@ use millhand_common::search::{one_call, text_of};
 use super::prepare::Prepared;
 use super::{IngestDeps, RETRY_AFTER, retry};
 use crate::attempt::{Attempt, Failure};
-use crate::costs::{ToRead, Unread};
-use crate::quota::{IN_PLACE_ONCE_BEGUN, Limited};
+use crate::costs::{Costs, ToRead, Unread};
+use crate::quota::{IN_PLACE_ONCE_BEGUN, Limited, Turn};
 
 /// What became of documents that were to get vectors.
 pub(super) struct Embedded {
@@ -27,10 +27,13 @@ pub(super) struct Embedded {
 pub(super) async fn embed(
     attempt: &Attempt,
     deps: &IngestDeps,
+    turn: Option<&Turn>,
     documents: &mut [(usize, Prepared)],
 ) -> Embedded {
     let (mut refused, mut failure) = (HashMap::new(), None);
-    let Some(embedder) = &deps.embedder else { return Embedded { refused, failure } };
+    let Some((embedder, turn)) = deps.embedder.as_deref().zip(turn) else {
+        return Embedded { refused, failure };
+    };
     let (mut of, mut texts) = (Vec::new(), Vec::new());
     for (n, Prepared { entry, .. }) in documents.iter() {
         of.extend(entry.passages.iter().map(|_| *n));
@@ -44,7 +47,7 @@ pub(super) async fn embed(
             continue;
         }
         let is_paid = vectors.iter().any(Option::is_some);
-        match read(attempt, deps, embedder, &texts[call.clone()], is_paid).await {
+        match read(attempt, &deps.costs, (embedder, turn), &texts[call.clone()], is_paid).await {
             Ok(read) => vectors[call].iter_mut().zip(read).for_each(|(vector, read)| *vector = Some(read)),
             Err(Unread::Failure(Failure::NoQuota { after })) if is_paid => {
                 tokio::time::sleep(after).await;
@@ -78,16 +81,16 @@ pub(super) async fn embed(
 /// Has `texts` read. A [`Unread::Model`] is about the texts: others would do better.
 async fn read(
     attempt: &Attempt,
-    deps: &IngestDeps,
-    embedder: &Limited<dyn Embedder>,
+    costs: &Costs,
+    (embedder, turn): (&Limited<dyn Embedder>, &Turn),
     texts: &[String],
     is_paid: bool,
 ) -> Result<Vec<Vec<f32>>, Unread> {
     let asked: Vec<&str> = texts.iter().map(String::as_str).collect();
-    let (name, costs) = (embedder.model().name(), &*deps.costs);
-    let call = ToRead { attempt, costs, model: embedder, name, step: "embedding", texts: &asked };
+    let (name, step) = (embedder.model().name(), "embedding");
+    let call = ToRead { attempt, costs, model: embedder, name, step, texts: &asked };
     let patience = if is_paid { attempt.time_left() } else { IN_PLACE_ONCE_BEGUN };
-    let permit = call.admit(patience).await?;
+    let permit = embedder.admit_in_turn(turn, attempt, step, &asked, patience).await?;
     let read = call.make(permit, embedder.model().embed(texts, attempt.deadline())).await;
     read.map_err(|unread| match unread {
         Unread::Model(err) => unread_by(err, embedder.is_limited()),

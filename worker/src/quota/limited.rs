@@ -4,24 +4,40 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use millhand_common::model::Timestamp;
 use millhand_common::ports::{Embedder, ModelError, Reading};
 use millhand_common::tokens;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::{Denied, Permit, Quota, count_yield, ticket};
-use crate::attempt::Attempt;
+use super::{Denied, IN_PLACE, Permit, Quota, count_yield, ticket};
+use crate::attempt::{Attempt, Failure};
+
+/// Jobs of one process that read in bulk at a time: they hold their slots while they wait for more quota, which
+/// more of them would not bring.
+const BULK: usize = 2;
+/// When a job comes again that found no turn: a quarter of its age, so that a long line is not asked all the time.
+const SHORTEST_AGAIN: Duration = Duration::from_secs(1);
+const LONGEST_AGAIN: Duration = Duration::from_secs(60);
 
 /// An embedder or a reranker, and what all its calls may take.
 pub struct Limited<M: ?Sized> {
     model: Arc<M>,
     /// `None`: its calls are not limited.
     quota: Option<Arc<Quota>>,
+    bulk: Arc<Semaphore>,
+}
+
+/// The right to read in bulk, as long as it is kept.
+pub(crate) struct Turn {
+    _held: Option<OwnedSemaphorePermit>,
 }
 
 impl<M: ?Sized> Limited<M> {
     #[must_use]
     pub fn new(model: Arc<M>, quota: Option<Arc<Quota>>) -> Arc<Self> {
-        Arc::new(Self { model, quota })
+        Arc::new(Self { model, quota, bulk: Arc::new(Semaphore::new(BULK)) })
     }
 
     /// Itself, whatever its quota.
@@ -52,6 +68,46 @@ impl<M: ?Sized> Limited<M> {
         let admitted = quota.wait_for(ticket, [input, 0], None, patience).await;
         count_yield(&admitted, input);
         admitted.map(Some)
+    }
+}
+
+impl<M: ?Sized> Limited<M> {
+    /// The turn of a job that reads in bulk: it comes when there is quota that nobody waits for.
+    ///
+    /// # Errors
+    /// [`Failure::NoQuota`] when it does not come soon.
+    pub(crate) async fn turn(&self, attempt: &Attempt) -> Result<Turn, Failure> {
+        let Some(quota) = &self.quota else { return Ok(Turn { _held: None }) };
+        let turn = async {
+            let held = Arc::clone(&self.bulk).acquire_owned().await;
+            quota.gate.opened(&*quota.limiter).await;
+            // It is never closed.
+            Turn { _held: held.ok() }
+        };
+        timeout(IN_PLACE, turn).await.map_err(|_| {
+            let age = Timestamp::now().since(attempt.job().created_at);
+            let after = (age / 4).clamp(SHORTEST_AGAIN, LONGEST_AGAIN);
+            count_yield(&Err(Denied::Later { after }), 0);
+            Failure::NoQuota { after }
+        })
+    }
+
+    /// As [`Self::admit`], for who has a turn: stands in the line only when there is quota, so that the line is
+    /// short for those whose answer waits for it.
+    pub(crate) async fn admit_in_turn(
+        &self,
+        _turn: &Turn,
+        attempt: &Attempt,
+        step: &str,
+        texts: &[&str],
+        patience: Duration,
+    ) -> Result<Option<Permit>, Denied> {
+        let Some(quota) = &self.quota else { return Ok(None) };
+        let until = Instant::now() + patience;
+        if timeout(patience, quota.gate.opened(&*quota.limiter)).await.is_err() {
+            return Err(Denied::Later { after: SHORTEST_AGAIN });
+        }
+        self.admit(attempt, step, texts, until.saturating_duration_since(Instant::now())).await
     }
 }
 
