@@ -4,6 +4,7 @@
 use futures::future::join_all;
 use serde_json::{Value, json};
 
+use millhand_tests::documents::add;
 use millhand_tests::log::check_log;
 use millhand_tests::servers::{RabbitMq, Redis};
 use millhand_tests::{Client, Launch, Provider, Server, wait_for};
@@ -288,4 +289,33 @@ async fn a_cancelled_call_is_booked_as_far_as_it_came() {
     assert_eq!(ours[..2], theirs[..2]);
     assert!(ended["usage"]["output_tokens"].as_u64() > Some(10), "{ended}");
     assert!(ours[2].abs_diff(theirs[2]) <= 3, "{ours:?} against {theirs:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_worker_s_talk_is_not_guessed_by_answers_with_marks_that_nobody_sees() {
+    let provider = Provider::with(&["--first-token", "0ms", "--per-token", "1ms"]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let launch = priced(Launch::new(dir.path()), &provider);
+    let server = launch.start().await;
+    add(&server.client, "ferry", "fares.md", "# Fares\n\nA bicycle costs three crowns on every crossing.\n")
+        .await;
+    for _ in 0..3 {
+        let asked = json!({"input": "What does a bicycle cost?", "collection": "ferry"});
+        let job = server.client.finished(&server.client.submit(asked).await).await;
+        assert_eq!(job["output"]["answered"], true, "{job}");
+    }
+    server.client.finished(&server.client.chat("warm tokens=30").await).await;
+    let before = (booked(&server.client).await, billed(&provider).await);
+    assert_eq!(before.0, before.1);
+    let job = server.client.chat("long tokens=200 gap=10").await;
+    wait_for("some of it", async || {
+        (provider.calls().await.last()?.entry["output_tokens"].as_u64()? > 80).then_some(())
+    })
+    .await;
+    server.kill9().await;
+    let server = launch.start().await;
+    assert_eq!(server.client.finished(&job).await["status"], "completed");
+    let (ours, theirs) = (booked(&server.client).await, billed(&provider).await);
+    println!("{ours:?} booked, {theirs:?} billed");
+    assert!(ours[2].abs_diff(theirs[2]) <= 8, "{ours:?} against {theirs:?}");
 }

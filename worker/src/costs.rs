@@ -30,15 +30,24 @@ pub struct Costs {
     budgets: Option<(Arc<dyn Budget>, BudgetLimits)>,
     /// The longest answer of a job that does not say one, where there is a budget.
     max_output_tokens: u32,
-    learned: Mutex<HashMap<String, Learned>>,
+    learned: Mutex<HashMap<(String, Marks), Learned>>,
     /// Models without a price that were warned of.
     unknown: Mutex<HashSet<String>>,
+}
+
+/// Whether an answer has marks of what it rests on, which readers do not see: then its text is less than was
+/// written, and what is learned of the one says nothing of the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Marks {
+    Some,
+    None,
 }
 
 /// A call that may be made.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     model: String,
+    marks: Marks,
     price: Price,
     /// Tokens of the prompt, as they are measured.
     prompt: u64,
@@ -48,9 +57,14 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// Nothing is held for it yet.
-    fn new(model: &str, price: Price, prompt: &[&str], max_output_tokens: Option<u32>) -> Self {
+    fn new(
+        (model, marks): (&str, Marks),
+        price: Price,
+        prompt: &[&str],
+        max_output_tokens: Option<u32>,
+    ) -> Self {
         let (model, prompt) = (model.to_owned(), tokens::of_prompt(prompt.iter().copied()));
-        Self { model, price, prompt, max_output_tokens, held_nano_usd: 0 }
+        Self { model, marks, price, prompt, max_output_tokens, held_nano_usd: 0 }
     }
 
     /// Whether it is for a call of this model.
@@ -82,10 +96,12 @@ impl Costs {
         &self,
         attempt: &Attempt,
         model: &str,
+        marks: Marks,
         prompt: &[&str],
     ) -> Result<Plan, Failure> {
         let price = self.price(model, || self.prices.ceiling());
-        self.hold(attempt, Plan::new(model, price, prompt, attempt.max_output_tokens(None)), prompt).await
+        self.hold(attempt, Plan::new((model, marks), price, prompt, attempt.max_output_tokens(None)), prompt)
+            .await
     }
 
     async fn hold(&self, attempt: &Attempt, mut plan: Plan, prompt: &[&str]) -> Result<Plan, Failure> {
@@ -129,8 +145,8 @@ impl Costs {
 
     /// Says durably that the call is about to be made; after that it is booked, whoever dies.
     pub(crate) async fn open<'a>(&'a self, attempt: &'a Attempt, plan: Plan) -> Result<Call<'a>, Stopped> {
-        let Plan { model, price, prompt, max_output_tokens, held_nano_usd } = plan;
-        let learned = self.learned(&model, |learned| *learned);
+        let Plan { model, marks, price, prompt, max_output_tokens, held_nano_usd } = plan;
+        let learned = self.learned(&model, marks, |learned| *learned);
         let started = CallStarted {
             call: Uuid::now_v7(),
             model,
@@ -142,7 +158,7 @@ impl Costs {
             held_nano_usd,
         };
         attempt.emit(EventBody::ModelCalled(started.clone())).await?;
-        let call = Call::new(self, attempt, started, prompt);
+        let call = Call::new(self, attempt, (started, marks), prompt);
         attempt.flush().await?;
         crash::point("step.started");
         Ok(call)
@@ -163,12 +179,8 @@ impl Costs {
         })
     }
 
-    fn learned<T>(&self, model: &str, with: impl FnOnce(&mut Learned) -> T) -> T {
-        let mut all = lock(&self.learned);
-        if let Some(learned) = all.get_mut(model) {
-            return with(learned);
-        }
-        with(all.entry(model.to_owned()).or_default())
+    fn learned<T>(&self, model: &str, marks: Marks, with: impl FnOnce(&mut Learned) -> T) -> T {
+        with(lock(&self.learned).entry((model.to_owned(), marks)).or_default())
     }
 }
 

@@ -6,7 +6,7 @@ use millhand_common::ports::{ChatDelta, ModelError};
 use millhand_common::telemetry;
 use millhand_common::tokens::Measure;
 
-use super::Costs;
+use super::{Costs, Marks};
 use crate::attempt::Attempt;
 
 /// How far a call has come.
@@ -24,6 +24,7 @@ pub(crate) struct Call<'a> {
     costs: &'a Costs,
     attempt: &'a Attempt,
     started: CallStarted,
+    marks: Marks,
     prompt: u64,
     state: State,
     /// Pieces of text that came.
@@ -34,9 +35,14 @@ pub(crate) struct Call<'a> {
 
 impl<'a> Call<'a> {
     /// It was said to begin; `prompt` is what its prompt measures.
-    pub(super) fn new(costs: &'a Costs, attempt: &'a Attempt, started: CallStarted, prompt: u64) -> Self {
+    pub(super) fn new(
+        costs: &'a Costs,
+        attempt: &'a Attempt,
+        (started, marks): (CallStarted, Marks),
+        prompt: u64,
+    ) -> Self {
         let (chunks, text, usage) = (0, Measure::default(), None);
-        Self { costs, attempt, started, prompt, state: State::Unsent, chunks, text, usage }
+        Self { costs, attempt, started, marks, prompt, state: State::Unsent, chunks, text, usage }
     }
 
     /// The longest answer to ask for, where one was held for.
@@ -101,14 +107,14 @@ impl<'a> Call<'a> {
     pub(crate) fn learn(&self, shown: &str) {
         let Some(usage) = self.usage else { return };
         let shown = Measure::of(shown);
-        self.costs.learned(&self.started.model, |learned| {
+        self.costs.learned(&self.started.model, self.marks, |learned| {
             learned.add(usage, self.prompt, self.chunks, shown);
         });
     }
 
     /// As far as is known here.
     fn estimate(&mut self) {
-        let learned = self.costs.learned(&self.started.model, |learned| *learned);
+        let learned = self.costs.learned(&self.started.model, self.marks, |learned| *learned);
         let output = match self.state {
             State::Unsent => return self.book(0, 0, Certainty::Exact),
             _ if self.chunks == 0 => 0,

@@ -8,7 +8,7 @@ use millhand_common::model::JobError;
 use millhand_common::ports::{ModelError, Reading};
 use millhand_common::prices::Prices;
 
-use super::{Costs, Plan};
+use super::{Costs, Marks, Plan};
 use crate::attempt::{Attempt, Failure, Stopped};
 use crate::quota::{Denied, IN_PLACE_ONCE_BEGUN, Limited, Permit};
 
@@ -116,6 +116,6 @@ impl Costs {
     /// As [`Self::plan`], for a model that writes nothing.
     async fn plan_reading(&self, attempt: &Attempt, model: &str, texts: &[&str]) -> Result<Plan, Failure> {
         let price = self.price(model, Prices::reader_ceiling);
-        self.hold(attempt, Plan::new(model, price, texts, Some(0)), texts).await
+        self.hold(attempt, Plan::new((model, Marks::None), price, texts, Some(0)), texts).await
     }
 }

@@ -6,6 +6,7 @@ use millhand_common::model::{Agent, Passage, Role, Sampling};
 use millhand_common::ports::{ChatMessage, ChatRole, ToolSpec};
 
 use super::recall::History;
+use crate::costs::Marks;
 
 /// Letters of passage ids: none that is read as another, no vowels, so that no id is a word.
 pub(crate) const SID_CHARS: &[u8] = b"bcdfghjkmnpqrstvwxz23456789";
@@ -46,6 +47,11 @@ impl Prompt {
     pub(crate) fn texts(&self) -> Vec<&str> {
         let tools = self.tools.iter().flat_map(ToolSpec::texts);
         self.messages.iter().flat_map(ChatMessage::texts).chain(tools).collect()
+    }
+
+    /// Whether its answer has marks.
+    pub(crate) fn marks(&self) -> Marks {
+        if self.passages.is_empty() { Marks::None } else { Marks::Some }
     }
 }
 

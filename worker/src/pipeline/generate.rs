@@ -179,7 +179,7 @@ async fn calls(
     if !attempt.has_finished(&prompt.step) {
         let seat = turn.seat(attempt, prompt, IN_PLACE).await?;
         if let Some(seat) = &seat {
-            plan = Some(deps.costs.plan(attempt, seat.model(), &prompt.texts()).await?);
+            plan = Some(deps.costs.plan(attempt, seat.model(), prompt.marks(), &prompt.texts()).await?);
         }
         kept = Some(seat);
     }
@@ -202,7 +202,7 @@ async fn calls(
         // Before what was said is taken back: without money for another call it is kept.
         let plan = match plan.take().filter(|plan: &Plan| plan.is_of(seat.model())) {
             Some(plan) => plan,
-            None => deps.costs.plan(attempt, seat.model(), &prompt.texts()).await?,
+            None => deps.costs.plan(attempt, seat.model(), prompt.marks(), &prompt.texts()).await?,
         };
         // Two attempts are never joined.
         speaker.start_over().await?;
