@@ -71,9 +71,10 @@ impl Admission {
     }
 
     async fn look(&self) {
+        let at = Instant::now();
         let Ok(lines) = self.store.lines().await else { return };
         let mut seen = self.seen();
-        seen.see_lines(lines);
+        seen.see_lines(lines, at);
         for lane in Lane::ALL {
             let wait = seen.wait_of(lane).as_secs_f64();
             metrics::gauge!(telemetry::PREDICTED_WAIT, "lane" => lane.as_str()).set(wait);
@@ -132,7 +133,8 @@ impl Admission {
         let now = Timestamp::now();
         let waits_now = spec.not_before.is_none_or(|at| at <= now);
         let mut seen = self.seen();
-        let Some(refusal) = seen.refusal(spec, &self.config, &self.shares).filter(|_| waits_now) else {
+        let refusal = seen.refusal(spec, &self.config, &self.shares, Instant::now());
+        let Some(refusal) = refusal.filter(|_| waits_now) else {
             let expected =
                 if waits_now { seen.expected(spec, &self.shares, now) } else { Expected::default() };
             if waits_now {

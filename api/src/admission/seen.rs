@@ -17,6 +17,8 @@ const WAITS: Duration = Duration::from_millis(250);
 pub(super) struct Seen {
     /// As the store had them, and what was accepted here since.
     pub(super) lines: HashMap<(Lane, TenantId), u64>,
+    /// When the store had them so.
+    looked: Option<Instant>,
     /// Jobs that the store is asked to accept now.
     pub(super) asking: HashMap<(Lane, TenantId), u64>,
     /// When a job was last refused for the load.
@@ -52,7 +54,7 @@ impl Seen {
     pub(super) fn new(config: &AdmissionConfig) -> Self {
         let rate = Rate::new(f64::from(config.expected_jobs_per_second));
         let (lines, asking) = (HashMap::new(), HashMap::new());
-        Self { lines, asking, overloaded: None, rate, service: Service::default(), crew: None }
+        Self { lines, looked: None, asking, overloaded: None, rate, service: Service::default(), crew: None }
     }
 
     /// The store is asked to accept a job.
@@ -76,8 +78,9 @@ impl Seen {
         }
     }
 
-    /// What waits now, by the store.
-    pub(super) fn see_lines(&mut self, lines: Vec<Line>) {
+    /// What waited at a time, by the store.
+    pub(super) fn see_lines(&mut self, lines: Vec<Line>, at: Instant) {
+        self.looked = Some(at);
         self.lines = lines.into_iter().map(|line| ((line.lane, line.tenant), line.waiting)).collect();
     }
 
@@ -157,11 +160,19 @@ impl Seen {
         Expected { position: Some(ahead.round() as u64), start_at: wait.map(|wait| now + wait) }
     }
 
+    /// For how long a lane's line has moved since it was seen. Where nobody works it does not.
+    fn moved(&self, lane: Lane, now: Instant) -> Duration {
+        let moves = |crew: &Crew| 0 < crew.slots && !crew.paused.contains(&lane);
+        let looked = self.looked.filter(|_| self.crew.as_ref().is_some_and(moves));
+        looked.map_or(Duration::ZERO, |at| now.saturating_duration_since(at))
+    }
+
     pub(super) fn refusal(
         &self,
         spec: &JobSpec,
         config: &AdmissionConfig,
         shares: &Shares,
+        now: Instant,
     ) -> Option<Refusal> {
         let line = (spec.lane, spec.tenant.clone());
         let own: u64 = [&self.lines, &self.asking].iter().filter_map(|lines| lines.get(&line)).sum();
@@ -171,6 +182,8 @@ impl Seen {
         }
         let ahead = self.ahead(spec.lane, &spec.tenant, shares);
         let wait = Duration::from_secs_f64(ahead / self.rate.per_second());
+        // A look that takes long does not make those wait that have long begun.
+        let wait = wait.saturating_sub(self.moved(spec.lane, now));
         // The line of a system with too much to do is as long as it may be: jobs that were let in up to their
         // deadline would end too late, every second one, and cost what they take.
         let in_time = spec.deadline / 2;
@@ -247,13 +260,15 @@ mod tests {
             if now % 250 == 0 {
                 let waiting = line.len() as u64;
                 let tenant = TenantId::default();
-                seen.see_lines(vec![Line { lane: Lane::Interactive, tenant, waiting }]);
+                let lines = vec![Line { lane: Lane::Interactive, tenant, waiting }];
+                seen.see_lines(lines, start + Duration::from_millis(now));
             }
             if now % 1000 == 0 {
                 let at = start + Duration::from_millis(now);
                 seen.see_progress(&depth(&line, now, answered), &[worker(10)], at);
             }
-            if seen.refusal(&spec, &config, &shares).is_none() {
+            let at = start + Duration::from_millis(now);
+            if seen.refusal(&spec, &config, &shares, at).is_none() {
                 line.push_back(now);
                 seen.asks((spec.lane, spec.tenant.clone()));
                 seen.answered((spec.lane, spec.tenant.clone()), true);
@@ -284,7 +299,7 @@ mod tests {
         };
         let waits = |seen: &mut Seen, waiting: u64| {
             let tenant = TenantId::default();
-            seen.see_lines(vec![Line { lane: Lane::Interactive, tenant, waiting }]);
+            seen.see_lines(vec![Line { lane: Lane::Interactive, tenant, waiting }], start);
         };
         let look = |seen: &mut Seen, second: u64, answered: u64, waited_ms: u64, worker: &WorkerInfo| {
             let lane = LaneDepth {
@@ -315,6 +330,30 @@ mod tests {
         assert_eq!(expected(&seen, 9), Some(10.0), "a quota lets through one a second");
         look(&mut seen, 13, 110, 900, &WorkerInfo { draining: true, ..busy });
         assert_eq!(expected(&seen, 9), None, "nobody works");
+    }
+
+    /// A system that does as much as it is asked for, and a store that does not say so for a second.
+    #[test]
+    fn who_has_begun_while_a_look_took_long_is_not_waited_for() {
+        let config = AdmissionConfig { expected_jobs_per_second: 20, ..AdmissionConfig::default() };
+        let (shares, start, spec) = (Shares::default(), Instant::now(), job(Duration::from_secs(1)));
+        for (slots, refused) in [(4, false), (0, true)] {
+            let mut seen = Seen::new(&config);
+            seen.see_lines(Vec::new(), start);
+            seen.see_progress(&[], &[worker(slots)], start);
+            for _ in 0..20 {
+                seen.asks((spec.lane, spec.tenant.clone()));
+                seen.answered((spec.lane, spec.tenant.clone()), true);
+            }
+            let refusal =
+                |millis| seen.refusal(&spec, &config, &shares, start + Duration::from_millis(millis));
+            assert_eq!(
+                refusal(0),
+                Some(Refusal::Wait(Duration::from_millis(500))),
+                "twenty have come at once"
+            );
+            assert_eq!(refusal(1000).is_some(), refused);
+        }
     }
 
     #[test]
