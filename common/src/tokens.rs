@@ -32,6 +32,15 @@ impl Measure {
     pub fn tokens(self) -> u64 {
         self.ascii.div_ceil(4) + self.other
     }
+
+    /// Tokens, about, of a text that came in so many pieces. Many providers send a piece for each token: where
+    /// nothing is known of a model, its provider is taken to be one of them if that many tokens could make the
+    /// text.
+    #[must_use]
+    pub fn in_pieces(self, pieces: u64) -> u64 {
+        let tokens = self.tokens();
+        if 3 * pieces < 2 * tokens { tokens } else { pieces }
+    }
 }
 
 /// Tokens of a whole prompt, about.

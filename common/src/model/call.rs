@@ -21,6 +21,12 @@ pub struct CallStarted {
     pub max_output_tokens: Option<u32>,
     /// What a thousand tokens of answer, as [`Measure`] counts, have been with this model so far.
     pub output_per_thousand: u64,
+    /// No answer of this model was seen by then: the figure above says nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unmeasured: bool,
+    /// How far the log is behind such an answer, on average, while it comes: in thousandths of a token.
+    #[serde(default = "one_token")]
+    pub unwritten: u64,
     pub price: Price,
     /// The table that the price is from.
     pub prices: String,
@@ -29,21 +35,34 @@ pub struct CallStarted {
     pub held_nano_usd: u64,
 }
 
+/// Where an answer comes slower than it is written, only the token that is on its way is missing.
+fn one_token() -> u64 {
+    1000
+}
+
 fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
 impl CallStarted {
-    /// What the call has used if `text`, written in so many pieces, is all that is known of its answer.
+    /// What the call has used if `text`, written in so many pieces, is all that is known of its answer. Whoever
+    /// died had more of it than that: about as much as is unwritten on average.
     ///
-    /// While one piece is being written the next one gathers. So whoever died had a piece under way and half of
-    /// the next one in hand, about, where pieces are of many tokens. Where they are of one token each, they are
-    /// written faster than they come, and one token is missing: so one and a half pieces without half a token.
+    /// No more, though, than this answer shows: while one piece is being written the next one gathers, so a whole
+    /// one and half of another were missing, or one token, where pieces are of one. Two pieces show nothing: the
+    /// first is written at once.
     #[must_use]
     pub fn in_doubt(&self, text: Measure, pieces: u64) -> CallUsed {
-        let (written, pieces) = (text.tokens() * self.output_per_thousand, pieces.max(1));
-        let unwritten = (3 * written).saturating_sub(1000 * pieces);
-        let output = nearest(2 * pieces * written + unwritten, 2000 * pieces);
+        let written = match self.unmeasured {
+            true => 1000 * text.in_pieces(pieces),
+            false => text.tokens() * self.output_per_thousand,
+        };
+        let unwritten = match pieces {
+            0 => 0,
+            1 | 2 => self.unwritten,
+            _ => self.unwritten.min((3 * written / pieces).saturating_sub(1000) / 2),
+        };
+        let output = nearest(written + unwritten, 1000);
         let most = self.max_output_tokens.map_or(u64::MAX, u64::from);
         self.used(self.input_tokens, output.min(most), Certainty::InDoubt)
     }
@@ -129,6 +148,8 @@ mod tests {
             input_tokens: 100,
             max_output_tokens: None,
             output_per_thousand: 1500,
+            unmeasured: false,
+            unwritten: 2250,
             price: Price { input: 1_000_000, output: 2_000_000 },
             prices: "of today".to_owned(),
             held_nano_usd: 0,
@@ -137,19 +158,32 @@ mod tests {
         let used = call.in_doubt(text, 3);
         // Four and a half tokens are there in pieces of one and a half, and one and three quarters are not.
         assert_eq!((used.input_tokens, used.output_tokens, used.nano_usd), (100, 6, 112));
+        // Two and a quarter.
+        assert_eq!(call.in_doubt(text, 2).output_tokens, 7);
         assert_eq!((used.call, used.certainty), (call.call, Certainty::InDoubt));
         call.max_output_tokens = Some(4);
         assert_eq!(call.in_doubt(text, 3).output_tokens, 4, "it was cut there");
         assert_eq!(call.in_doubt(Measure::default(), 0).nano_usd, 100);
-        call = CallStarted { output_per_thousand: 1000, max_output_tokens: None, ..call };
-        let of_pieces =
-            |tokens: usize, pieces| call.in_doubt(Measure::of(&"水".repeat(tokens)), pieces).output_tokens;
-        assert_eq!((of_pieces(30, 30), of_pieces(31, 31)), (31, 32));
-        assert_eq!((of_pieces(40, 4), of_pieces(3, 9)), (54, 3));
+        let output = |unwritten, written: usize, unmeasured| {
+            let call = CallStarted { max_output_tokens: None, unwritten, unmeasured, ..call.clone() };
+            call.in_doubt(Measure::of(&"水".repeat(written)), 4).output_tokens
+        };
+        assert_eq!(
+            [output(500, 4, false), output(1500, 4, false)],
+            [6, 8],
+            "of halves neither more nor less"
+        );
+        assert_eq!([output(1000, 5, true), output(1000, 7, true)], [5, 8], "a piece for each token, or not");
     }
 
     #[test]
     fn what_an_earlier_version_wrote_can_be_read() {
+        let old = format!(
+            r#"{{"call":"{}","model":"m","input_tokens":7,"output_per_thousand":900,"price":{{"input":1,"output":2}},"prices":""}}"#,
+            Uuid::nil()
+        );
+        let call: CallStarted = serde_json::from_str(&old).unwrap();
+        assert_eq!((call.unwritten, call.unmeasured, call.max_output_tokens), (1000, false, None));
         let old = r#"{"input_tokens":7,"output_tokens":3,"cost_usd":0.0}"#;
         let used: CallUsed = serde_json::from_str(old).unwrap();
         assert_eq!((used.input_tokens, used.output_tokens, used.nano_usd), (7, 3, 0));

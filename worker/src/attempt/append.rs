@@ -20,7 +20,7 @@ impl Attempt {
     /// stop it with `enough`, never by dropping it in the middle.
     pub async fn append_to(&self, store: &dyn JobStore, enough: &CancellationToken) {
         let mut emitted = self.emitted.subscribe();
-        let mut pace = Pace::default();
+        let mut pace = Pace::new();
         // What is left then is the tail: it goes with the close, in one write.
         while !enough.is_cancelled() {
             pace.gather(self, &mut emitted, enough).await;

@@ -6,6 +6,7 @@ use millhand_common::ports::{ChatDelta, ModelError};
 use millhand_common::telemetry;
 use millhand_common::tokens::Measure;
 
+use super::learned::Heard;
 use super::{Costs, Marks};
 use crate::attempt::Attempt;
 
@@ -25,10 +26,8 @@ pub(crate) struct Call<'a> {
     attempt: &'a Attempt,
     started: CallStarted,
     marks: Marks,
-    prompt: u64,
     state: State,
-    /// Pieces of text that came.
-    chunks: u64,
+    heard: Heard,
     text: Measure,
     usage: Option<Usage>,
 }
@@ -41,8 +40,8 @@ impl<'a> Call<'a> {
         (started, marks): (CallStarted, Marks),
         prompt: u64,
     ) -> Self {
-        let (chunks, text, usage) = (0, Measure::default(), None);
-        Self { costs, attempt, started, marks, prompt, state: State::Unsent, chunks, text, usage }
+        let (heard, text, usage) = (Heard { prompt, ..Heard::default() }, Measure::default(), None);
+        Self { costs, attempt, started, marks, state: State::Unsent, heard, text, usage }
     }
 
     /// The longest answer to ask for, where one was held for.
@@ -59,12 +58,14 @@ impl<'a> Call<'a> {
     pub(crate) fn heard(&mut self, delta: &ChatDelta) {
         match delta {
             ChatDelta::Limits(_) => self.state = State::LetIn,
+            ChatDelta::Text(text) if text.is_empty() => {}
             ChatDelta::Text(text) => {
-                self.chunks += u64::from(!text.is_empty());
+                self.heard.chunks += 1;
+                self.heard.behind += self.attempt.unwritten() + 1;
                 self.text.add(text);
             }
             ChatDelta::ToolCall(call) => {
-                self.chunks += 1;
+                self.heard.chunks += 1;
                 self.text.add(&call.name);
                 self.text.add(&call.arguments);
             }
@@ -86,7 +87,7 @@ impl<'a> Call<'a> {
         match err {
             // Connections that break lose what was on its way.
             ModelError::Unavailable(_) if self.state == State::LetIn => {
-                self.chunks += u64::from(self.chunks > 0);
+                self.heard.chunks += u64::from(self.heard.chunks > 0);
                 self.estimate();
             }
             _ if self.state != State::Sent => self.estimate(),
@@ -106,10 +107,8 @@ impl<'a> Call<'a> {
     /// It went well, and `shown` is what readers have of it.
     pub(crate) fn learn(&self, shown: &str) {
         let Some(usage) = self.usage else { return };
-        let shown = Measure::of(shown);
-        self.costs.learned(&self.started.model, self.marks, |learned| {
-            learned.add(usage, self.prompt, self.chunks, shown);
-        });
+        let heard = Heard { shown: Measure::of(shown), ..self.heard };
+        self.costs.learned(&self.started.model, self.marks, |learned| learned.add(usage, heard));
     }
 
     /// As far as is known here.
@@ -117,8 +116,8 @@ impl<'a> Call<'a> {
         let learned = self.costs.learned(&self.started.model, self.marks, |learned| *learned);
         let output = match self.state {
             State::Unsent => return self.book(0, 0, Certainty::Exact),
-            _ if self.chunks == 0 => 0,
-            _ => learned.output(self.chunks, self.text),
+            _ if self.heard.chunks == 0 => 0,
+            _ => learned.output(self.heard.chunks, self.text),
         };
         let longest = self.started.max_output_tokens.map_or(u64::MAX, u64::from);
         self.book(self.started.input_tokens, output.min(longest), Certainty::Estimated);

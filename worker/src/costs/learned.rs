@@ -5,6 +5,8 @@ use millhand_common::tokens::Measure;
 
 /// Older calls weigh half when a ratio is of more than this.
 const REMEMBERED: u64 = 1 << 20;
+/// The same of how far the log is behind: some seconds of a busy worker, for that changes with the load.
+const LATELY: u64 = 1 << 12;
 
 /// Tokens for what can be counted here; one for one until something is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,13 +16,13 @@ struct Ratio {
 }
 
 impl Ratio {
-    fn add(&mut self, tokens: u64, of: u64) {
+    fn add(&mut self, tokens: u64, of: u64, remembered: u64) {
         if of == 0 {
             return;
         }
         self.tokens += tokens;
         self.of += of;
-        if self.of > REMEMBERED {
+        if self.of > remembered {
             self.tokens /= 2;
             self.of /= 2;
         }
@@ -45,14 +47,30 @@ pub(super) struct Learned {
     chunks: Ratio,
     /// Output tokens for what readers see of answers.
     shown: Ratio,
+    /// Pieces that were not yet in the log when another one came.
+    behind: Ratio,
+}
+
+/// What was heard of an answer that its provider has counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Heard {
+    /// What its prompt measures.
+    pub(super) prompt: u64,
+    /// Pieces of text that came.
+    pub(super) chunks: u64,
+    /// At each of them: how many were not yet in the log, it included. The sum.
+    pub(super) behind: u64,
+    /// What readers see of it.
+    pub(super) shown: Measure,
 }
 
 impl Learned {
     /// A call has ended, and its provider has counted.
-    pub(super) fn add(&mut self, usage: Usage, prompt: u64, chunks: u64, shown: Measure) {
-        self.input.add(usage.input_tokens, prompt);
-        self.chunks.add(usage.output_tokens, chunks);
-        self.shown.add(usage.output_tokens, shown.tokens());
+    pub(super) fn add(&mut self, usage: Usage, heard: Heard) {
+        self.input.add(usage.input_tokens, heard.prompt, REMEMBERED);
+        self.chunks.add(usage.output_tokens, heard.chunks, REMEMBERED);
+        self.shown.add(usage.output_tokens, heard.shown.tokens(), REMEMBERED);
+        self.behind.add(heard.behind, heard.chunks, LATELY);
     }
 
     /// Tokens of a prompt that measures so much.
@@ -60,19 +78,19 @@ impl Learned {
         self.input.apply(prompt)
     }
 
-    /// Tokens of an answer that came in so many pieces. Many providers send a piece for each token: until this
-    /// one has shown what it does, it is taken to be one of them if that many tokens could make the text.
+    /// Tokens of an answer that came in so many pieces.
     pub(super) fn output(&self, chunks: u64, text: Measure) -> u64 {
-        match text.tokens() {
-            _ if self.chunks.is_known() => self.chunks.apply(chunks),
-            tokens if 3 * chunks < 2 * tokens => tokens,
-            _ => chunks,
-        }
+        if self.chunks.is_known() { self.chunks.apply(chunks) } else { text.in_pieces(chunks) }
     }
 
-    /// For a thousand of what an answer measures in the log.
-    pub(super) fn output_per_thousand(&self) -> u64 {
-        self.shown.apply(1000)
+    /// For a thousand of what an answer measures in the log, if anything is known of answers.
+    pub(super) fn output_per_thousand(&self) -> Option<u64> {
+        self.shown.is_known().then(|| self.shown.apply(1000))
+    }
+
+    /// How many thousandths of a token the log is behind an answer, on average, while it comes.
+    pub(super) fn unwritten(&self) -> u64 {
+        self.chunks.apply(self.behind.apply(1000))
     }
 }
 
@@ -87,7 +105,8 @@ mod tests {
     #[test]
     fn nothing_known_is_one_for_one() {
         let learned = Learned::default();
-        assert_eq!((learned.input(100), learned.output_per_thousand()), (100, 1000));
+        assert_eq!((learned.input(100), learned.output_per_thousand()), (100, None));
+        assert_eq!(learned.unwritten(), 1000, "a token");
         assert_eq!(learned.output(3, Measure::of("a long word")), 3);
         assert_eq!(learned.output(1, Measure::of("three whole words, at least")), 7);
         assert_eq!(
@@ -100,21 +119,33 @@ mod tests {
     #[test]
     fn counts_of_the_provider_correct_ours() {
         let mut learned = Learned::default();
-        learned.add(usage(120, 30), 100, 15, Measure::of(&"a".repeat(80)));
+        learned.add(
+            usage(120, 30),
+            Heard { prompt: 100, chunks: 15, behind: 45, shown: Measure::of(&"a".repeat(80)) },
+        );
         assert_eq!((learned.input(50), learned.output(10, Measure::default())), (60, 20));
-        assert_eq!(learned.output_per_thousand(), 1500);
+        assert_eq!(learned.output_per_thousand(), Some(1500));
+        assert_eq!(learned.unwritten(), 6000, "three pieces of two tokens");
         // An empty answer tells nothing of answers.
-        learned.add(usage(100, 0), 100, 0, Measure::default());
-        assert_eq!((learned.input(100), learned.output_per_thousand()), (110, 1500));
+        learned.add(usage(100, 0), Heard { prompt: 100, ..Heard::default() });
+        assert_eq!((learned.input(100), learned.output_per_thousand()), (110, Some(1500)));
     }
 
     #[test]
     fn old_counts_fade() {
         let mut learned = Learned::default();
-        learned.add(usage(REMEMBERED, 0), REMEMBERED, 0, Measure::default());
+        learned.add(usage(REMEMBERED, 0), Heard { prompt: REMEMBERED, ..Heard::default() });
         for _ in 0..64 {
-            learned.add(usage(REMEMBERED, 0), REMEMBERED / 2, 0, Measure::default());
+            learned.add(usage(REMEMBERED, 0), Heard { prompt: REMEMBERED / 2, ..Heard::default() });
         }
         assert!(learned.input(1000) > 1990, "{learned:?}");
+        // A brownout is over: it is known after some hundred answers.
+        let mut answers = |behind: u64, many: u32| {
+            let heard = Heard { chunks: 60, behind: 60 * behind, ..Heard::default() };
+            (0..many).for_each(|_| learned.add(usage(0, 60), heard));
+            learned.unwritten()
+        };
+        assert!((16_000..16_010).contains(&answers(16, 1000)));
+        assert!((1000..1100).contains(&answers(1, 500)));
     }
 }

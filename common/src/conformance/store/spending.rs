@@ -23,6 +23,8 @@ fn call() -> CallStarted {
         input_tokens: 101,
         max_output_tokens: Some(1000),
         output_per_thousand: 800,
+        unmeasured: false,
+        unwritten: 1500,
         price: PRICE,
         prices: "of the suite".to_owned(),
         held_nano_usd: 0,
@@ -127,8 +129,8 @@ pub async fn a_call_that_was_open_when_its_worker_died_is_booked_by_its_log(subj
         .await;
     subject.wait_and_sweep(Lease::TTL).await;
     let second = subject.claim_when_due(first.lease.job, WorkerId::new()).await;
-    // Eleven ASCII characters are three tokens, with two others five, of which four in five are real: two pieces of
-    // two, and one and a half of these are not there, but for half a token.
+    // Eleven ASCII characters are three tokens, with two others five, of which four in five are real; one and a half
+    // are not there, which makes it five and a half.
     let used = call.used(101, 6, Certainty::InDoubt);
     assert_eq!(used.nano_usd, 253 + 60_000);
     let booked = second.log[second.log.len() - 2].body();
@@ -138,6 +140,18 @@ pub async fn a_call_that_was_open_when_its_worker_died_is_booked_by_its_log(subj
     subject.finish(&second, completed("x")).await;
     let usage = Usage { input_tokens: 108, output_tokens: 9, nano_usd: 60_262 };
     assert_eq!(subject.job(&second.job).await.usage, Some(usage));
+}
+
+/// Three pieces are three tokens, for they could be, and another is missing.
+pub async fn an_open_call_of_a_model_that_nothing_is_known_of_is_booked_by_its_pieces(subject: &Subject) {
+    let tenant = new_tenant();
+    let first = subject.running(&tenant).await;
+    let call = CallStarted { unmeasured: true, ..call() };
+    let events = vec![EventBody::ModelCalled(call), delta("ab"), delta("c"), delta("de")];
+    subject.write(&first, events).await;
+    subject.wait_and_sweep(Lease::TTL).await;
+    subject.claim_when_due(first.lease.job, WorkerId::new()).await;
+    assert_eq!(subject.of_model(&tenant).await, (1, 101, 4, 40_253));
 }
 
 /// Cancelled over the head of a worker that is silent, past its deadline, poisoned, interrupted, given back.
@@ -176,14 +190,14 @@ pub async fn an_open_call_is_booked_whoever_ends_the_job(subject: &Subject) {
     subject.jobs.release(&released.lease, None, WaitReason::Drain).await.expect("release");
     subject.wait_and_sweep(late.job.spec.deadline * 2).await;
 
-    let each = call().used(101, 8, Certainty::InDoubt);
+    let each = call().used(101, 5, Certainty::InDoubt);
     for (run, calls) in [(&cancelled, 1), (&interrupted, 1), (&poisoned, 3), (&late, 1), (&released, 1)] {
         let job = subject.job(&run.job).await;
         assert!(job.status.is_terminal(), "{:?}", job.status);
         let usage = job.usage.unwrap_or_else(|| panic!("{:?} {:?}", job.status, job.usage));
         assert_eq!(usage.nano_usd, calls * each.nano_usd, "{:?}", job.status);
     }
-    assert_eq!(subject.of_model(&tenant).await, (7, 707, 56, 7 * each.nano_usd));
+    assert_eq!(subject.of_model(&tenant).await, (7, 707, 35, 7 * each.nano_usd));
 }
 
 pub async fn money_is_held_for_one_call_and_what_it_did_not_use_comes_back(subject: &Subject) {

@@ -171,10 +171,14 @@ local function settle(job)
       ascii, other, pieces = ascii + #said - beyond, other + begins, pieces + 1
     end
   end
-  local written = (math.ceil(ascii / 4) + other) * call.output_per_thousand
-  pieces = math.max(pieces, 1)
-  local unwritten = math.max(3 * written - 1000 * pieces, 0)
-  local output = nearest(2 * pieces * written + unwritten, 2000 * pieces)
+  local tokens = math.ceil(ascii / 4) + other
+  local written = tokens * call.output_per_thousand
+  if call.unmeasured then written = 1000 * (3 * pieces < 2 * tokens and tokens or pieces) end
+  local unwritten = pieces == 0 and 0 or call.unwritten or 1000
+  if pieces > 2 then
+    unwritten = math.min(unwritten, math.floor(math.max(math.floor(3 * written / pieces) - 1000, 0) / 2))
+  end
+  local output = nearest(written + unwritten, 1000)
   if type(call.max_output_tokens) == 'number' then output = math.min(output, call.max_output_tokens) end
   -- Whole billionths and parts apart: their product would be more than a number here holds exactly.
   local function price(per_million, tokens)
