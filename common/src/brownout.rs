@@ -36,7 +36,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
-    /// Text is written to the log four times a second, not as it comes.
+    /// Text is written to the log ten times a second, not as it comes.
     Coalesce,
     /// Answers rest on fewer passages, which no reranker orders.
     FewerPassages,

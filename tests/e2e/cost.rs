@@ -82,7 +82,7 @@ async fn our_ledger_agrees_with_the_provider_s_though_calls_break_and_workers_ar
     let worker = cluster("worker", &redis, &rabbit, &provider).arg("--slots").arg("8");
     let (first, second) = futures::join!(worker.start(), worker.start());
     provider.faults(faults()).await;
-    // All of them wait at once, so it is a brownout, in which text is written four times a second.
+    // All of them wait at once, so it is a brownout, in which text is written ten times a second.
     let submits = stream::iter(0..JOBS).map(|n| api.client.submit(question(n)));
     let jobs: Vec<String> = submits.buffered(256).collect().await;
     let breaking = async {

@@ -1,6 +1,6 @@
 //! What an answer may have gone without for the load, as its `degraded` says it.
 
-/// Its text came in pieces of a quarter of a second.
+/// Its text came in pieces of a tenth of a second.
 pub const COALESCED_TOKENS: &str = "coalesced_tokens";
 /// It rests on fewer passages than were found.
 pub const FEWER_PASSAGES: &str = "fewer_passages";

@@ -1,7 +1,7 @@
 //! How long text gathers in a brownout: a write of several tokens costs the store what a write of one does.
 //!
 //! The writes of a process are spread evenly. So the store has as much to do at any time, and of a process that
-//! dies it is known how much its attempts had not written in all: each of them up to a quarter second's text, and
+//! dies it is known how much its attempts had not written in all: each of them up to a tenth of a second's text, and
 //! all of them together half as much as they might.
 
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,10 +16,11 @@ use millhand_common::model::{EventBody, Timestamp, degraded};
 
 use super::Attempt;
 
-/// From one write of text to the next, in milliseconds: four times a second a reader still sees it grow.
-const APART: u64 = 250;
+/// From one write of text to the next, in milliseconds: ten times a second a reader still sees it grow, and what is
+/// not written when its process dies has to be guessed.
+const APART: u64 = 100;
 /// The golden section of [`APART`]: its multiples, wrapped around, are spread evenly, however many there are.
-const SECTION: u64 = 155;
+const SECTION: u64 = 62;
 
 /// Attempts of this process.
 static ATTEMPTS: AtomicU32 = AtomicU32::new(0);
@@ -87,14 +88,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn turns_come_four_times_a_second_and_are_spread() {
+    fn turns_come_ten_times_a_second_and_are_spread() {
         let wait = |turn, now| until(turn, Timestamp::from_millis(now)).as_millis();
-        assert_eq!([wait(0, 1000), wait(0, 1001), wait(249, 1000), wait(10, 1010)], [250, 249, 249, 250]);
+        assert_eq!([wait(0, 1000), wait(0, 1001), wait(99, 1000), wait(10, 1010)], [100, 99, 99, 100]);
         for first in 0..100 {
             let mut turns: Vec<u64> = (first..first + 8).map(|attempt| attempt * SECTION % APART).collect();
             turns.sort_unstable();
             let apart = turns.windows(2).map(|pair| pair[1] - pair[0]);
-            assert!(apart.clone().all(|apart| (20..60).contains(&apart)), "{turns:?}");
+            assert!(apart.clone().all(|apart| (8..25).contains(&apart)), "{turns:?}");
         }
     }
 }
