@@ -5,8 +5,8 @@ use millhand_common::tokens::Measure;
 
 /// Older calls weigh half when a ratio is of more than this.
 const REMEMBERED: u64 = 1 << 20;
-/// The same of how far the log is behind: some seconds of a busy worker, for that changes with the load.
-const LATELY: u64 = 1 << 12;
+/// The same of how far the log is behind: some answers of a busy worker, for that changes with the load.
+const LATELY: u64 = 1 << 10;
 
 /// Tokens for what can be counted here; one for one until something is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
