@@ -45,24 +45,25 @@ fn is_zero(number: &u64) -> bool {
 }
 
 impl CallStarted {
-    /// What the call has used if `text`, written in so many pieces, is all that is known of its answer. Whoever
-    /// died had more of it than that: about as much as is unwritten on average.
+    /// What the call has used if what is written is all that is known of its answer. Whoever died had more of it than
+    /// that: about as much as is unwritten on average.
     ///
-    /// No more, though, than this answer shows: while one piece is being written the next one gathers, so a whole
-    /// one and half of another were missing, or one token, where pieces are of one. Two pieces show nothing: the
-    /// first is written at once.
+    /// The last piece bounds it: text that is written when its time has come is missing half a piece and the token
+    /// that was on its way; text of which one piece is written while the next one gathers, one and a half. Two pieces
+    /// show nothing: the first is written at once.
     #[must_use]
-    pub fn in_doubt(&self, text: Measure, pieces: u64) -> CallUsed {
-        let written = match self.unmeasured {
+    pub fn in_doubt(&self, written: Written) -> CallUsed {
+        let thousandths = |text: Measure, pieces| match self.unmeasured {
             true => 1000 * text.in_pieces(pieces),
             false => text.tokens() * self.output_per_thousand,
         };
-        let unwritten = match pieces {
+        let last = thousandths(written.last, 1);
+        let unwritten = match written.pieces {
             0 => 0,
             1 | 2 => self.unwritten,
-            _ => self.unwritten.min((3 * written / pieces).saturating_sub(1000) / 2),
+            _ => self.unwritten.min((3 * last).saturating_sub(1000) / 2).max((last + 1000) / 2),
         };
-        let output = nearest(written + unwritten, 1000);
+        let output = nearest(thousandths(written.text, written.pieces) + unwritten, 1000);
         let most = self.max_output_tokens.map_or(u64::MAX, u64::from);
         self.used(self.input_tokens, output.min(most), Certainty::InDoubt)
     }
@@ -78,6 +79,23 @@ impl CallStarted {
             nano_usd: self.price.cost(input_tokens, output_tokens),
             certainty,
         }
+    }
+}
+
+/// What the log holds of an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    text: Measure,
+    last: Measure,
+    pieces: u64,
+}
+
+impl Written {
+    /// One more piece of text.
+    pub fn add(&mut self, piece: &str) {
+        self.text.add(piece);
+        self.last = Measure::of(piece);
+        self.pieces += 1;
     }
 }
 
@@ -154,26 +172,37 @@ mod tests {
             prices: "of today".to_owned(),
             held_nano_usd: 0,
         };
-        let text = Measure::of("eight ch水");
-        let used = call.in_doubt(text, 3);
+        let in_pieces = |pieces: &[&str]| {
+            let mut written = Written::default();
+            pieces.iter().for_each(|piece| written.add(piece));
+            written
+        };
+        let text = in_pieces(&["eight", " ch", "水"]);
+        let used = call.in_doubt(text);
         // Four and a half tokens are there in pieces of one and a half, and one and three quarters are not.
         assert_eq!((used.input_tokens, used.output_tokens, used.nano_usd), (100, 6, 112));
-        // Two and a quarter.
-        assert_eq!(call.in_doubt(text, 2).output_tokens, 7);
         assert_eq!((used.call, used.certainty), (call.call, Certainty::InDoubt));
+        // Two and a quarter.
+        assert_eq!(call.in_doubt(in_pieces(&["eight ch", "水"])).output_tokens, 7);
         call.max_output_tokens = Some(4);
-        assert_eq!(call.in_doubt(text, 3).output_tokens, 4, "it was cut there");
-        assert_eq!(call.in_doubt(Measure::default(), 0).nano_usd, 100);
-        let output = |unwritten, written: usize, unmeasured| {
-            let call = CallStarted { max_output_tokens: None, unwritten, unmeasured, ..call.clone() };
-            call.in_doubt(Measure::of(&"水".repeat(written)), 4).output_tokens
+        assert_eq!(call.in_doubt(text).output_tokens, 4, "it was cut there");
+        assert_eq!(call.in_doubt(Written::default()).nano_usd, 100);
+        call = CallStarted { output_per_thousand: 1000, max_output_tokens: None, ..call };
+        let output = |unwritten, unmeasured, pieces: &[usize]| {
+            let texts: Vec<String> = pieces.iter().map(|tokens| "水".repeat(*tokens)).collect();
+            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+            CallStarted { unwritten, unmeasured, ..call.clone() }.in_doubt(in_pieces(&texts)).output_tokens
         };
         assert_eq!(
-            [output(500, 4, false), output(1500, 4, false)],
-            [6, 8],
-            "of halves neither more nor less"
+            [500, 1500].map(|behind| output(behind, false, &[2, 2])),
+            [4, 6],
+            "of halves now up, now down"
         );
-        assert_eq!([output(1000, 5, true), output(1000, 7, true)], [5, 8], "a piece for each token, or not");
+        assert_eq!(output(30_000, false, &[1; 9]), 10, "it is written as it comes");
+        // It has just begun to gather; it is written as fast as it can be.
+        assert_eq!([1000, 30_000].map(|behind| output(behind, false, &[1, 1, 1, 12])), [22, 32]);
+        assert_eq!(output(1000, true, &[1, 1, 1, 2]), 6, "a piece for each token");
+        assert_eq!(output(1000, true, &[1, 3, 2, 1]), 8, "or not");
     }
 
     #[test]

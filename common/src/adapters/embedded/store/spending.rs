@@ -6,9 +6,10 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use rusqlite::{Connection, params};
 
-use crate::model::{CallStarted, CallUsed, Certainty, EventBody, JobId, Spent, TenantId, Timestamp, Usage};
+use crate::model::{
+    CallStarted, CallUsed, Certainty, EventBody, JobId, Spent, TenantId, Timestamp, Usage, Written,
+};
 use crate::ports::{Budget, Held, Hold, Lease, Spending, StoreError};
-use crate::tokens::Measure;
 
 use super::super::engine::{Fault, Tx};
 use super::EmbeddedStore;
@@ -162,19 +163,16 @@ pub(super) fn settle(tx: &mut Tx<'_>, job: JobId) -> Result<(), Fault> {
         return Ok(());
     };
     let (version, seq) = (live.version, open.seq);
-    let (mut call, mut text, mut pieces): (Option<CallStarted>, _, _) = (None, Measure::default(), 0);
+    let (mut call, mut written): (Option<CallStarted>, _) = (None, Written::default());
     for event in record::log_from(tx.db, job, version, seq)? {
         match event.body() {
             Some(EventBody::ModelCalled(started)) => call = Some(started),
-            Some(EventBody::OutputTextDelta { text: more }) => {
-                text.add(&more);
-                pieces += 1;
-            }
+            Some(EventBody::OutputTextDelta { text }) => written.add(&text),
             _ => {}
         }
     }
     if let Some(call) = call {
-        write(tx, job, EventBody::UsageUpdated(call.in_doubt(text, pieces)).parts())?;
+        write(tx, job, EventBody::UsageUpdated(call.in_doubt(written)).parts())?;
     }
     Ok(())
 }

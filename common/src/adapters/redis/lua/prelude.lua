@@ -158,7 +158,7 @@ local function settle(job)
     give_back(job)
     return
   end
-  local call, ascii, other, pieces = nil, 0, 0, 0
+  local call, ascii, other, pieces, last = nil, 0, 0, 0, 0
   local first = string.match(job.call, '^%d+') .. '-0'
   for _, entry in ipairs(redis.call('XRANGE', P .. ':log:' .. job.r, first, '+')) do
     local kind, data = string.match(entry[2][2], '^%S+ %S+ (%S+) (.*)$')
@@ -169,16 +169,22 @@ local function settle(job)
       local _, begins = string.gsub(said, '[\192-\255]', '')
       local _, beyond = string.gsub(said, '[\128-\255]', '')
       ascii, other, pieces = ascii + #said - beyond, other + begins, pieces + 1
+      last = math.ceil((#said - beyond) / 4) + begins
     end
   end
-  local tokens = math.ceil(ascii / 4) + other
-  local written = tokens * call.output_per_thousand
-  if call.unmeasured then written = 1000 * (3 * pieces < 2 * tokens and tokens or pieces) end
+  local function thousandths(tokens, of)
+    if not call.unmeasured then return tokens * call.output_per_thousand end
+    return 1000 * (3 * of < 2 * tokens and tokens or of)
+  end
   local unwritten = pieces == 0 and 0 or call.unwritten or 1000
   if pieces > 2 then
-    unwritten = math.min(unwritten, math.floor(math.max(math.floor(3 * written / pieces) - 1000, 0) / 2))
+    last = thousandths(last, 1)
+    unwritten = math.max(
+      math.min(unwritten, math.floor(math.max(3 * last - 1000, 0) / 2)),
+      math.floor((last + 1000) / 2)
+    )
   end
-  local output = nearest(written + unwritten, 1000)
+  local output = nearest(thousandths(math.ceil(ascii / 4) + other, pieces) + unwritten, 1000)
   if type(call.max_output_tokens) == 'number' then output = math.min(output, call.max_output_tokens) end
   -- Whole billionths and parts apart: their product would be more than a number here holds exactly.
   local function price(per_million, tokens)
