@@ -134,9 +134,9 @@ async fn under_lasting_load_answers_go_without_and_say_so_and_then_no_longer() {
         .filter(|event| event["type"] == "output_text.delta")
         .map(|event| Timestamp::try_from(event["at"].as_str().unwrap().to_owned()).unwrap().as_millis())
         .collect();
-    // The second one waits for the job's turn among others, the last one for nothing.
-    let apart = written[1..written.len() - 1].windows(2).map(|pair| pair[1] - pair[0]);
-    assert!(written.len() > 3 && apart.clone().all(|apart| apart >= 90), "{written:?}");
+    // One for each turn of the job, ten in a second, however late it is taken; the first and the last wait for none.
+    let turns = (written[written.len() - 1] - written[0]) / 100 + 1;
+    assert!(written.len() > 3 && written.len() as u64 <= turns + 2, "{written:?}");
 
     join_all(busy.iter().map(|job| server.client.finished(job))).await;
     assert!(server.metric("millhand_worker_degraded_answers_total").await >= 5.0);

@@ -1,8 +1,8 @@
 //! How long text gathers in a brownout: a write of several tokens costs the store what a write of one does.
 //!
 //! The writes of a process are spread evenly. So the store has as much to do at any time, and of a process that
-//! dies it is known how much its attempts had not written in all: each of them up to a tenth of a second's text, and
-//! all of them together half as much as they might.
+//! dies less is left to guess: each attempt had up to a tenth of a second's text unwritten, and all of them together
+//! about half as much as they might.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
