@@ -22,7 +22,7 @@ mod time;
 mod usd;
 
 pub use agent::{Agent, AgentKind, Sampling};
-pub use call::{CallStarted, CallUsed, Certainty, Spent, Written};
+pub use call::{CallStarted, CallUsed, Certainty, LastHeard, Spent, Written};
 pub use citation::{Citation, Passage, PassageRef, Span};
 pub use document::{CanonicalText, Document, Heading, Origin, OriginPart, PassageSpan};
 pub use event::{Event, EventBody, StepKind, TerminalData, WaitReason};

@@ -256,12 +256,6 @@ impl Attempt {
         self.emitted.send_replace(count);
     }
 
-    /// How many of the emitted events are not known to be durable.
-    pub(crate) fn unwritten(&self) -> u64 {
-        let durable = self.durable.borrow().count;
-        self.out().emitted.saturating_sub(durable)
-    }
-
     /// Waits until everything emitted so far is durable.
     pub async fn flush(&self) -> Result<(), Stopped> {
         let target = {

@@ -154,7 +154,7 @@ impl Costs {
             max_output_tokens,
             output_per_thousand: learned.output_per_thousand().unwrap_or(1000),
             unmeasured: learned.output_per_thousand().is_none(),
-            unwritten: learned.unwritten(),
+            pace: learned.pace(),
             price,
             prices: prices::VERSION.to_owned(),
             held_nano_usd,

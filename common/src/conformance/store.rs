@@ -364,6 +364,7 @@ macro_rules! store_conformance {
             spending: usage_is_counted_when_a_call_is_over_and_outlives_its_job,
             spending: a_repeated_append_books_a_call_once,
             spending: a_call_that_was_open_when_its_worker_died_is_booked_by_its_log,
+            spending: an_open_call_is_booked_up_to_the_last_sign_of_its_worker,
             spending: an_open_call_of_a_model_that_nothing_is_known_of_is_booked_by_its_pieces,
             spending: an_open_call_is_booked_whoever_ends_the_job,
             spending: money_is_held_for_one_call_and_what_it_did_not_use_comes_back,

@@ -17,7 +17,7 @@ fn call(held_nano_usd: u64) -> CallStarted {
         max_output_tokens: Some(100),
         output_per_thousand: 1000,
         unmeasured: false,
-        unwritten: 1000,
+        pace: 0,
         price: Price { input: 1_000_000, output: 2_000_000 },
         prices: "of today".to_owned(),
         held_nano_usd,

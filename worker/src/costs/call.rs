@@ -1,5 +1,7 @@
 //! One call, from its first event to its last.
 
+use std::time::Instant;
+
 use metrics::counter;
 use millhand_common::model::{CallStarted, CallUsed, Certainty, EventBody, Usage};
 use millhand_common::ports::{ChatDelta, ModelError};
@@ -28,6 +30,8 @@ pub(crate) struct Call<'a> {
     marks: Marks,
     state: State,
     heard: Heard,
+    /// When its text began.
+    first: Option<Instant>,
     text: Measure,
     usage: Option<Usage>,
 }
@@ -41,7 +45,7 @@ impl<'a> Call<'a> {
         prompt: u64,
     ) -> Self {
         let (heard, text, usage) = (Heard { prompt, ..Heard::default() }, Measure::default(), None);
-        Self { costs, attempt, started, marks, state: State::Unsent, heard, text, usage }
+        Self { costs, attempt, started, marks, state: State::Unsent, heard, first: None, text, usage }
     }
 
     /// The longest answer to ask for, where one was held for.
@@ -61,7 +65,8 @@ impl<'a> Call<'a> {
             ChatDelta::Text(text) if text.is_empty() => {}
             ChatDelta::Text(text) => {
                 self.heard.chunks += 1;
-                self.heard.behind += self.attempt.unwritten() + 1;
+                let first = *self.first.get_or_insert_with(Instant::now);
+                self.heard.came_in = first.elapsed();
                 self.text.add(text);
             }
             ChatDelta::ToolCall(call) => {

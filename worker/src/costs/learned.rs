@@ -1,12 +1,14 @@
 //! How a model's provider counts, as its own counts have told so far. Pure.
 
+use std::time::Duration;
+
 use millhand_common::model::Usage;
 use millhand_common::tokens::Measure;
 
 /// Older calls weigh half when a ratio is of more than this.
 const REMEMBERED: u64 = 1 << 20;
-/// The same of how far the log is behind: some answers of a busy worker, for that changes with the load.
-const LATELY: u64 = 1 << 10;
+/// The same of how fast answers come, in milliseconds: that changes with the provider's load.
+const LATELY: u64 = 1 << 16;
 
 /// Tokens for what can be counted here; one for one until something is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,8 +49,8 @@ pub(super) struct Learned {
     chunks: Ratio,
     /// Output tokens for what readers see of answers.
     shown: Ratio,
-    /// Pieces that were not yet in the log when another one came.
-    behind: Ratio,
+    /// Output tokens for the milliseconds that they came in.
+    pace: Ratio,
 }
 
 /// What was heard of an answer that its provider has counted.
@@ -58,8 +60,8 @@ pub(super) struct Heard {
     pub(super) prompt: u64,
     /// Pieces of text that came.
     pub(super) chunks: u64,
-    /// At each of them: how many were not yet in the log, it included. The sum.
-    pub(super) behind: u64,
+    /// From the first of them to the last.
+    pub(super) came_in: Duration,
     /// What readers see of it.
     pub(super) shown: Measure,
 }
@@ -70,7 +72,8 @@ impl Learned {
         self.input.add(usage.input_tokens, heard.prompt, REMEMBERED);
         self.chunks.add(usage.output_tokens, heard.chunks, REMEMBERED);
         self.shown.add(usage.output_tokens, heard.shown.tokens(), REMEMBERED);
-        self.behind.add(heard.behind, heard.chunks, LATELY);
+        let came_in = u64::try_from(heard.came_in.as_millis()).unwrap_or(u64::MAX);
+        self.pace.add(usage.output_tokens, came_in, LATELY);
     }
 
     /// Tokens of a prompt that measures so much.
@@ -88,9 +91,9 @@ impl Learned {
         self.shown.is_known().then(|| self.shown.apply(1000))
     }
 
-    /// How many thousandths of a token the log is behind an answer, on average, while it comes.
-    pub(super) fn unwritten(&self) -> u64 {
-        self.chunks.apply(self.behind.apply(1000))
+    /// Thousandths of a token in a second of an answer; 0 where nothing is known of answers.
+    pub(super) fn pace(&self) -> u64 {
+        if self.pace.is_known() { self.pace.apply(1_000_000) } else { 0 }
     }
 }
 
@@ -106,7 +109,7 @@ mod tests {
     fn nothing_known_is_one_for_one() {
         let learned = Learned::default();
         assert_eq!((learned.input(100), learned.output_per_thousand()), (100, None));
-        assert_eq!(learned.unwritten(), 1000, "a token");
+        assert_eq!(learned.pace(), 0);
         assert_eq!(learned.output(3, Measure::of("a long word")), 3);
         assert_eq!(learned.output(1, Measure::of("three whole words, at least")), 7);
         assert_eq!(
@@ -121,11 +124,16 @@ mod tests {
         let mut learned = Learned::default();
         learned.add(
             usage(120, 30),
-            Heard { prompt: 100, chunks: 15, behind: 45, shown: Measure::of(&"a".repeat(80)) },
+            Heard {
+                prompt: 100,
+                chunks: 15,
+                came_in: Duration::from_millis(500),
+                shown: Measure::of(&"a".repeat(80)),
+            },
         );
         assert_eq!((learned.input(50), learned.output(10, Measure::default())), (60, 20));
         assert_eq!(learned.output_per_thousand(), Some(1500));
-        assert_eq!(learned.unwritten(), 6000, "three pieces of two tokens");
+        assert_eq!(learned.pace(), 60_000, "sixty tokens a second");
         // An empty answer tells nothing of answers.
         learned.add(usage(100, 0), Heard { prompt: 100, ..Heard::default() });
         assert_eq!((learned.input(100), learned.output_per_thousand()), (110, Some(1500)));
@@ -139,13 +147,13 @@ mod tests {
             learned.add(usage(REMEMBERED, 0), Heard { prompt: REMEMBERED / 2, ..Heard::default() });
         }
         assert!(learned.input(1000) > 1990, "{learned:?}");
-        // A brownout is over: it is known after some hundred answers.
-        let mut answers = |behind: u64, many: u32| {
-            let heard = Heard { chunks: 60, behind: 60 * behind, ..Heard::default() };
+        // Its provider has become slower: it is known after some minutes of answers.
+        let mut answers = |came_in: u64, many: u32| {
+            let heard = Heard { chunks: 60, came_in: Duration::from_millis(came_in), ..Heard::default() };
             (0..many).for_each(|_| learned.add(usage(0, 60), heard));
-            learned.unwritten()
+            learned.pace()
         };
-        assert!((16_000..16_010).contains(&answers(16, 1000)));
-        assert!((1000..1100).contains(&answers(1, 500)));
+        assert!((119_000..=120_000).contains(&answers(500, 1000)));
+        assert!((60_000..61_000).contains(&answers(1000, 500)));
     }
 }

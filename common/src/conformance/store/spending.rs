@@ -24,7 +24,7 @@ fn call() -> CallStarted {
         max_output_tokens: Some(1000),
         output_per_thousand: 800,
         unmeasured: false,
-        unwritten: 1500,
+        pace: 100_000,
         price: PRICE,
         prices: "of the suite".to_owned(),
         held_nano_usd: 0,
@@ -129,20 +129,47 @@ pub async fn a_call_that_was_open_when_its_worker_died_is_booked_by_its_log(subj
         .await;
     subject.wait_and_sweep(Lease::TTL).await;
     let second = subject.claim_when_due(first.lease.job, WorkerId::new()).await;
-    // Eleven ASCII characters are three tokens, with two others five, of which four in five are real; one and a half
-    // are not there, which makes it five and a half.
-    let used = call.used(101, 6, Certainty::InDoubt);
-    assert_eq!(used.nano_usd, 253 + 60_000);
+    // Eleven ASCII characters are three tokens, with two others five, of which four in five are real; half a token
+    // was on its way: of halves the even one.
+    let used = call.used(101, 4, Certainty::InDoubt);
+    assert_eq!(used.nano_usd, 253 + 40_000);
     let booked = second.log[second.log.len() - 2].body();
     assert_eq!(booked, Some(EventBody::UsageUpdated(used)), "before the attempt that follows");
-    assert_eq!(subject.of_model(&tenant).await, (1, 101, 6, 60_253));
+    assert_eq!(subject.of_model(&tenant).await, (1, 101, 4, 40_253));
     subject.write(&second, vec![EventBody::ModelCalled(call), delta("x"), exactly(9)]).await;
     subject.finish(&second, completed("x")).await;
-    let usage = Usage { input_tokens: 108, output_tokens: 9, nano_usd: 60_262 };
+    let usage = Usage { input_tokens: 108, output_tokens: 7, nano_usd: 40_262 };
     assert_eq!(subject.job(&second.job).await.usage, Some(usage));
 }
 
-/// Three pieces are three tokens, for they could be, and another is missing.
+/// A dead worker's other jobs tell how long it lived after it wrote this one's text.
+pub async fn an_open_call_is_booked_up_to_the_last_sign_of_its_worker(subject: &Subject) {
+    const TEN_TOKENS: &str = "十个字是十个词元了吧";
+    let tenant = new_tenant();
+    let worker = WorkerId::new();
+    let call = CallStarted { output_per_thousand: 1000, ..call() };
+    let mut runs = Vec::new();
+    for _ in 0..2 {
+        let job = subject.accept(chat(&tenant, "q")).await;
+        let run = subject.claim(&job, worker).await;
+        subject.write(&run, vec![EventBody::ModelCalled(call.clone()), delta("一")]).await;
+        runs.push(run);
+    }
+    for _ in 0..2 {
+        subject.wait(Duration::from_millis(100)).await;
+        subject.write(&runs[0], vec![delta(TEN_TOKENS)]).await;
+    }
+    subject.wait(Duration::from_millis(51)).await;
+    subject.write(&runs[1], vec![delta(TEN_TOKENS)]).await;
+    subject.wait(Lease::TTL).await;
+    for run in &runs {
+        subject.claim(&run.job, WorkerId::new()).await;
+    }
+    // 21 and what came in 76 ms, at 20 tokens in 200; 11 and what came in 62 ms, at 10 tokens in 251.
+    assert_eq!(subject.of_model(&tenant).await, (2, 202, 29 + 14, 2 * 253 + 430_000));
+}
+
+/// Three pieces are three tokens, for they could be; half a token more is not nearer to four.
 pub async fn an_open_call_of_a_model_that_nothing_is_known_of_is_booked_by_its_pieces(subject: &Subject) {
     let tenant = new_tenant();
     let first = subject.running(&tenant).await;
@@ -190,14 +217,14 @@ pub async fn an_open_call_is_booked_whoever_ends_the_job(subject: &Subject) {
     subject.jobs.release(&released.lease, None, WaitReason::Drain).await.expect("release");
     subject.wait_and_sweep(late.job.spec.deadline * 2).await;
 
-    let each = call().used(101, 5, Certainty::InDoubt);
+    let each = call().used(101, 4, Certainty::InDoubt);
     for (run, calls) in [(&cancelled, 1), (&interrupted, 1), (&poisoned, 3), (&late, 1), (&released, 1)] {
         let job = subject.job(&run.job).await;
         assert!(job.status.is_terminal(), "{:?}", job.status);
         let usage = job.usage.unwrap_or_else(|| panic!("{:?} {:?}", job.status, job.usage));
         assert_eq!(usage.nano_usd, calls * each.nano_usd, "{:?}", job.status);
     }
-    assert_eq!(subject.of_model(&tenant).await, (7, 707, 35, 7 * each.nano_usd));
+    assert_eq!(subject.of_model(&tenant).await, (7, 707, 28, 7 * each.nano_usd));
 }
 
 pub async fn money_is_held_for_one_call_and_what_it_did_not_use_comes_back(subject: &Subject) {

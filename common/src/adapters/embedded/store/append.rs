@@ -47,6 +47,9 @@ pub(super) fn write(
 ) -> rusqlite::Result<()> {
     let Some(live) = tx.state.get_mut(job) else { return Ok(()) };
     live.last_seq += 1;
+    if !kind.starts_with("job.") {
+        live.heard_at = tx.now;
+    }
     let event = Event {
         v: Event::VERSION,
         seq: live.last_seq,

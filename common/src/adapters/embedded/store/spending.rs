@@ -163,16 +163,17 @@ pub(super) fn settle(tx: &mut Tx<'_>, job: JobId) -> Result<(), Fault> {
         return Ok(());
     };
     let (version, seq) = (live.version, open.seq);
+    let heard = tx.state.last_heard(job);
     let (mut call, mut written): (Option<CallStarted>, _) = (None, Written::default());
     for event in record::log_from(tx.db, job, version, seq)? {
         match event.body() {
             Some(EventBody::ModelCalled(started)) => call = Some(started),
-            Some(EventBody::OutputTextDelta { text }) => written.add(&text),
+            Some(EventBody::OutputTextDelta { text }) => written.add(&text, event.at),
             _ => {}
         }
     }
     if let Some(call) = call {
-        write(tx, job, EventBody::UsageUpdated(call.in_doubt(written)).parts())?;
+        write(tx, job, EventBody::UsageUpdated(call.in_doubt(written, heard)).parts())?;
     }
     Ok(())
 }

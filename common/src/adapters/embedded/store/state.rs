@@ -12,7 +12,7 @@ use rusqlite::Connection;
 use uuid::Uuid;
 
 use crate::model::{
-    ConversationId, JobId, Lane, Shares, Status, TenantId, Timestamp, Wait, WaitReason, WorkerId,
+    ConversationId, JobId, Lane, LastHeard, Shares, Status, TenantId, Timestamp, Wait, WaitReason, WorkerId,
 };
 use crate::ports::{LaneDepth, Lease, WorkerInfo, WorkerOrders};
 
@@ -39,6 +39,8 @@ pub(in super::super) struct Live {
     /// The claim that made this epoch.
     pub(super) op: Option<Uuid>,
     pub(super) last_seq: u64,
+    /// When its owner last wrote an event: what others write to its log is no sign of it.
+    pub(super) heard_at: Timestamp,
     pub(super) cancel_requested: bool,
     /// Its log says that its tenant runs as many jobs as it may.
     pub(super) waits_for_tenant: bool,
@@ -79,6 +81,8 @@ pub(in super::super) struct State {
     deadlines: BTreeSet<(Timestamp, JobId)>,
     workers: HashMap<WorkerId, (WorkerInfo, Timestamp)>,
     pub(super) days: Days,
+    /// Of owners that have lost jobs; `None` is all of an earlier process. A process has few workers.
+    heard: HashMap<Option<WorkerId>, LastHeard>,
     pub(super) totals: OfLanes,
     paused: BTreeSet<Lane>,
     /// Workers that are to drain.
@@ -102,7 +106,8 @@ impl State {
         let mut statement = db.prepare(
             "SELECT id, version, tenant, conversation, lane, status, attempt, deaths, epoch, op, not_before,
                     created_at, expires_at, cancel_requested, wait,
-                    (SELECT max(seq) FROM events WHERE events.job = jobs.version)
+                    (SELECT max(seq) FROM events WHERE events.job = jobs.version),
+                    (SELECT max(at) FROM events WHERE events.job = jobs.version AND kind NOT LIKE 'job.%')
              FROM jobs WHERE finished_at IS NULL ORDER BY version",
         )?;
         let mut rows = statement.query([])?;
@@ -133,6 +138,7 @@ impl State {
                 epoch: row.get(8)?,
                 op: row.get(9)?,
                 last_seq: row.get::<_, Option<u64>>(15)?.unwrap_or(0),
+                heard_at: row.get::<_, Option<u64>>(16)?.map_or(created_at, Timestamp::from_millis),
                 cancel_requested: row.get(13)?,
                 waits_for_tenant: wait.is_some_and(|wait| wait.reason == WaitReason::Tenant),
                 lease: in_progress.then_some(Held {
@@ -177,6 +183,7 @@ impl State {
         }
         spending::keep_holds(&mut self.jobs, &mut self.days, &old.jobs);
         self.line.was_served_like(&old.line);
+        self.heard = old.heard.clone();
         self.workers = old.workers.clone();
         self.to_drain = old.to_drain.clone();
         self.last_version = self.last_version.max(old.last_version);
@@ -214,6 +221,7 @@ impl State {
             epoch: 0,
             op: None,
             last_seq: 0,
+            heard_at: created_at,
             cancel_requested: false,
             waits_for_tenant: false,
             lease: None,
@@ -249,6 +257,21 @@ impl State {
 
     pub(super) fn get_mut(&mut self, id: JobId) -> Option<&mut Live> {
         self.jobs.get_mut(&id)
+    }
+
+    /// The last sign of life of a job's owner. It is asked when the first of its jobs is lost, for afterwards they
+    /// are another's.
+    pub(super) fn last_heard(&mut self, id: JobId) -> Option<LastHeard> {
+        let owner = self.jobs.get(&id)?.lease?.owner;
+        if let Some(known) = self.heard.get(&owner) {
+            return Some(*known);
+        }
+        let of_owner = self.held().filter(|(_, _, held)| held.owner == owner);
+        let (at, jobs) =
+            of_owner.fold((None, 0), |(at, jobs), (_, live, _)| (at.max(Some(live.heard_at)), jobs + 1));
+        let heard = LastHeard { at: at?, jobs };
+        self.heard.insert(owner, heard);
+        Some(heard)
     }
 
     /// Whether the job is the first open one of its conversation.

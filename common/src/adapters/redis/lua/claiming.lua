@@ -37,7 +37,6 @@ local function try_claim(job, by)
       finish(job, {status = 'failed', kind = 'job.failed', data = by.poison_data, out = by.poison_out})
       return 'done'
     end
-    redis.call('SREM', P .. ':owner:' .. job.owner, job.r)
   else
     runs_more(job, 1)
   end
@@ -45,6 +44,7 @@ local function try_claim(job, by)
   if job.attempt == 0 and job.wait then tally(job, 'arrived', 1) end
   not_due(job)
   settle(job)
+  if job.owner then redis.call('SREM', P .. ':owner:' .. job.owner, job.r) end
   put(job, {
     status = 'in_progress', epoch = job.epoch + 1, attempt = job.attempt + 1, op = by.op, owner = by.owner,
     ['until'] = now + TTL, challenged = false, wait = false, wait_at = false, started = job.started or now,

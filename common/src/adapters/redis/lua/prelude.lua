@@ -151,40 +151,82 @@ local function nearest(a, b)
   return whole
 end
 
+-- The last sign of life of a job's owner, and how many jobs it had then: it is asked when the first of them is lost,
+-- for afterwards they are another's.
+local function last_heard(job)
+  local key = P .. ':heard:' .. job.owner
+  local known = redis.call('GET', key)
+  if known then
+    local at, jobs = string.match(known, '^(%d+) (%d+)$')
+    return tonumber(at), tonumber(jobs)
+  end
+  local jobs, at = redis.call('SMEMBERS', P .. ':owner:' .. job.owner), 0
+  for _, r in ipairs(jobs) do
+    for _, entry in ipairs(redis.call('XREVRANGE', P .. ':log:' .. r, '+', '-', 'COUNT', 1)) do
+      local written, kind = string.match(entry[2][2], '^%S+ (%S+) (%S+)')
+      -- The ends of jobs, and what else others write, are no sign of it.
+      if not string.match(kind, '^job%.') then at = math.max(at, tonumber(written)) end
+    end
+  end
+  local count = math.max(#jobs, 1)
+  redis.call('SET', key, text(at) .. ' ' .. text(count), 'PX', 3 * TTL)
+  return at, count
+end
+
+-- What a call has used of which only the log tells: `CallStarted::in_doubt`, which says why.
+local function tokens_in_doubt(call, log, at, jobs)
+  local function measured() return {ascii = 0, other = 0, pieces = 0} end
+  local whole, rest, first, before, last = measured(), measured(), nil, nil, nil
+  local function add(to, said)
+    local _, begins = string.gsub(said, '[\192-\255]', '')
+    local _, beyond = string.gsub(said, '[\128-\255]', '')
+    to.ascii, to.other, to.pieces = to.ascii + #said - beyond, to.other + begins, to.pieces + 1
+  end
+  for _, piece in ipairs(log) do
+    add(whole, piece.text)
+    if first then add(rest, piece.text) end
+    first = first or piece.at
+    before, last = last or piece.at, piece.at
+  end
+  if not first then return 0 end
+  local function thousandths(of)
+    local tokens = math.ceil(of.ascii / 4) + of.other
+    if not call.unmeasured then return tokens * call.output_per_thousand end
+    return 1000 * (3 * of.pieces < 2 * tokens and tokens or of.pieces)
+  end
+  local every = math.max(last - before, 0)
+  if at < last then at, jobs = last, 1 end
+  local silent = at - last + math.floor(every / (2 * jobs))
+  local unwritten = 0
+  if silent <= math.max(250, 3 * every) then
+    local came_in, pace = math.max(last - first, 0), call.pace or 0
+    if pace > 0 and came_in < 100 or came_in == 0 then
+      unwritten = math.floor(pace * silent / 1000) + 500
+    else
+      unwritten = math.floor(thousandths(rest) * silent / came_in) + 500
+    end
+  end
+  return nearest(thousandths(whole) + unwritten, 1000)
+end
+
 -- The job loses its owner. A call that is still open may have been paid: it is booked by what the log holds
--- of its answer (`CallStarted::in_doubt`). Money that no call was made on is given back.
+-- of its answer. Money that no call was made on is given back.
 local function settle(job)
   if not job.call then
     give_back(job)
     return
   end
-  local call, ascii, other, pieces, last = nil, 0, 0, 0, 0
+  local call, log = nil, {}
   local first = string.match(job.call, '^%d+') .. '-0'
   for _, entry in ipairs(redis.call('XRANGE', P .. ':log:' .. job.r, first, '+')) do
-    local kind, data = string.match(entry[2][2], '^%S+ %S+ (%S+) (.*)$')
+    local at, kind, data = string.match(entry[2][2], '^%S+ (%S+) (%S+) (.*)$')
     if kind == 'model.called' then
       call = cjson.decode(data)
     elseif kind == 'output_text.delta' then
-      local said = cjson.decode(data).text
-      local _, begins = string.gsub(said, '[\192-\255]', '')
-      local _, beyond = string.gsub(said, '[\128-\255]', '')
-      ascii, other, pieces = ascii + #said - beyond, other + begins, pieces + 1
-      last = math.ceil((#said - beyond) / 4) + begins
+      log[#log + 1] = {at = tonumber(at), text = cjson.decode(data).text}
     end
   end
-  local function thousandths(tokens, of)
-    if not call.unmeasured then return tokens * call.output_per_thousand end
-    return 1000 * (3 * of < 2 * tokens and tokens or of)
-  end
-  local unwritten = pieces == 0 and 0 or call.unwritten or 1000
-  if pieces > 2 then
-    last = thousandths(last, 1)
-    unwritten = math.max(
-      math.min(unwritten, math.floor(math.max(3 * last - 1000, 0) / 2)),
-      math.floor((last + 1000) / 2)
-    )
-  end
-  local output = nearest(thousandths(math.ceil(ascii / 4) + other, pieces) + unwritten, 1000)
+  local output = tokens_in_doubt(call, log, last_heard(job))
   if type(call.max_output_tokens) == 'number' then output = math.min(output, call.max_output_tokens) end
   -- Whole billionths and parts apart: their product would be more than a number here holds exactly.
   local function price(per_million, tokens)
