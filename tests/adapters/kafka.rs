@@ -109,41 +109,68 @@ async fn a_backlog_of_short_jobs_is_read_without_pauses() {
     tokio::time::timeout(Duration::from_secs(20), all).await.expect("hints come without pauses");
 }
 
-/// Options of librdkafka pass through, and a refusal says why without the password.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_password_lets_in_and_a_wrong_one_is_told_without_saying_it() {
-    let kafka = Kafka::start_for("mill", "canary-4c07").await;
-    let with = |password: &str| {
-        let options = [
-            ("security.protocol", "SASL_PLAINTEXT"),
-            ("sasl.mechanism", "PLAIN"),
-            ("sasl.username", "mill"),
-            ("sasl.password", password),
-        ];
-        KafkaConfig {
-            servers: kafka.servers(),
-            prefix: "test.login".to_owned(),
-            group: "test.login".to_owned(),
-            partitions: 1,
-            replication: None,
-            options: options.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
-        }
-    };
-    let broker = KafkaBroker::connect(with("canary-4c07")).await.unwrap();
+/// What a client of a node with passwords is configured with.
+fn login(kafka: &Kafka, protocol: &str, mechanism: &str, password: &str) -> KafkaConfig {
+    let options = [
+        ("security.protocol", protocol),
+        ("sasl.mechanism", mechanism),
+        ("sasl.username", "mill"),
+        ("sasl.password", password),
+    ];
+    KafkaConfig {
+        servers: kafka.servers(),
+        prefix: "test.login".to_owned(),
+        group: "test.login".to_owned(),
+        partitions: 1,
+        replication: None,
+        options: options.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+    }
+}
+
+async fn serves(config: KafkaConfig) {
+    let broker = KafkaBroker::connect(config).await.unwrap();
     let sent = hint();
     broker.publish(std::slice::from_ref(&sent)).await.unwrap();
     assert_eq!(broker.receive(Lane::Interactive).await.unwrap().hint, sent);
     broker.ready().await.unwrap();
+}
 
-    let refused = |config: KafkaConfig| async {
-        let err = KafkaBroker::connect(config).await.err().expect("it is refused");
-        assert!(!format!("{err} {err:?}").contains("canary"), "{err}");
-        err
-    };
+async fn refused(config: KafkaConfig) -> BrokerError {
+    let err = KafkaBroker::connect(config).await.err().expect("it is refused");
+    assert!(!format!("{err} {err:?}").contains("canary"), "{err}");
+    err
+}
+
+/// Options of librdkafka pass through, and a refusal says why without the password.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_lets_in_and_a_wrong_one_is_told_without_saying_it() {
+    let kafka = Kafka::start_for("mill", "canary-4c07").await;
+    let with = |password: &str| login(&kafka, "SASL_PLAINTEXT", "PLAIN", password);
+    serves(with("canary-4c07")).await;
     let err = refused(with("canary-wrong")).await;
     assert!(err.to_string().contains("uthentication failed"), "{err}");
     let mut misspelt = with("canary-4c07");
     misspelt.options.insert("sasl.pasword".to_owned(), "canary-4c07".to_owned());
     let err = refused(misspelt).await;
     assert!(matches!(err, BrokerError::Refused(_)) && err.to_string().contains("`sasl.pasword`"), "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tls_with_an_authority_of_one_s_own_and_scram_let_in() {
+    let kafka = Kafka::start_with_tls_for("mill", "canary-4c07").await;
+    let with = |password: &str, authority: Option<&str>| {
+        let mut config = login(&kafka, "SASL_SSL", "SCRAM-SHA-512", password);
+        let authority = authority.map(|file| ("ssl.ca.location".to_owned(), file.to_owned()));
+        config.options.extend(authority);
+        config
+    };
+    let authority = kafka.authority();
+    let authority = authority.to_str();
+    serves(with("canary-4c07", authority)).await;
+    let err = refused(with("canary-wrong", authority)).await;
+    assert!(err.to_string().contains("uthentication failed"), "{err}");
+    let err = refused(with("canary-4c07", None)).await;
+    assert!(err.to_string().contains("certificate verify failed"), "{err}");
+    let err = refused(login(&kafka, "SASL_PLAINTEXT", "SCRAM-SHA-512", "canary-4c07")).await;
+    assert!(matches!(err, BrokerError::Unreachable(_)), "it does not answer without TLS: {err}");
 }

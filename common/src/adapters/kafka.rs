@@ -5,6 +5,7 @@
 
 mod broker;
 mod consumer;
+mod fault;
 mod tracker;
 
 pub use broker::{KafkaBroker, KafkaConfig};

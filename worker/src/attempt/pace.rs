@@ -1,8 +1,7 @@
 //! How long text gathers in a brownout: a write of several tokens costs the store what a write of one does.
 //!
-//! The writes of a process are spread evenly. So the store has as much to do at any time, and of a process that
-//! dies less is left to guess: each attempt had up to a tenth of a second's text unwritten, and all of them together
-//! about half as much as they might.
+//! The writes of a process are spread evenly. So the store has as much to do at any time, and the last of them all
+//! tells when a process died: what it had not written is booked by that.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -16,8 +15,7 @@ use millhand_common::model::{EventBody, Timestamp, degraded};
 
 use super::Attempt;
 
-/// From one write of text to the next, in milliseconds: ten times a second a reader still sees it grow, and what is
-/// not written when its process dies has to be guessed.
+/// From one write of text to the next, in milliseconds: ten times a second a reader still sees it grow.
 const APART: u64 = 100;
 /// The golden section of [`APART`]: its multiples, wrapped around, are spread evenly, however many there are.
 const SECTION: u64 = 62;

@@ -16,6 +16,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::consumer::LaneConsumer;
+use super::fault::unreachable;
 use crate::model::{Hint, Lane};
 use crate::ports::{AckAfter, Broker, BrokerError, Delivery, Destination};
 
@@ -188,16 +189,6 @@ fn base(config: &KafkaConfig) -> ClientConfig {
 /// Whether an option is meant for every client, not for members of the group only.
 fn is_shared(key: &str) -> bool {
     ["security.", "sasl.", "ssl.", "socket.", "broker.", "client."].iter().any(|part| key.starts_with(part))
-}
-
-fn unreachable(err: KafkaError) -> BrokerError {
-    match err {
-        // Its own text holds the value, which may be a password under a misspelt key.
-        KafkaError::ClientConfig(_, reason, key, _) => {
-            BrokerError::Refused(format!("option `{key}` of Kafka is not taken: {reason}"))
-        }
-        err => BrokerError::Unreachable(err.to_string()),
-    }
 }
 
 /// Keeps the last thing that went wrong with a connection: answers say only that there was none.
