@@ -109,21 +109,23 @@ impl Admission {
         self.seen().overloaded.is_some_and(|at| at.elapsed() < OVERLOADED)
     }
 
-    /// Why a job waits that has not begun, and when it is expected to: by what its record says, unless that is
-    /// past, or all that waits takes less.
-    pub(crate) fn wait(&self, job: &Job) -> Option<Wait> {
+    /// Why a job waits that has not begun, and when it is expected to: by what its record says, else by how many
+    /// were ahead of it when it was accepted, unless that is past, or all that waits takes less.
+    pub(crate) fn wait(&self, job: &Job, were_ahead: Option<u64>) -> Option<Wait> {
         if job.status != Status::Queued
             || job.wait.as_ref().is_some_and(|wait| wait.reason != WaitReason::Worker)
         {
             return job.wait.clone();
         }
-        let expected_start_at = job.wait.as_ref().and_then(|wait| {
+        let expected = || {
             let (seen, now, spec) = (self.seen(), Timestamp::now(), &job.spec);
-            let ahead = seen.ahead(spec.lane, &spec.tenant, &self.shares);
-            let latest = now + seen.starts_in(ahead, spec.lane, &spec.tenant, &self.shares)?;
-            wait.expected_start_at.map(|at| at.min(latest)).filter(|at| now <= *at + LATE)
-        });
-        Some(Wait { reason: WaitReason::Worker, expected_start_at })
+            let starts_in = |ahead| seen.starts_in(ahead, spec.lane, &spec.tenant, &self.shares);
+            let latest = now + starts_in(seen.ahead(spec.lane, &spec.tenant, &self.shares))?;
+            let by_place = || Some(job.created_at + starts_in(were_ahead? as f64)?);
+            let foretold = job.wait.as_ref().and_then(|wait| wait.expected_start_at);
+            Some(foretold.or_else(by_place)?.min(latest)).filter(|at| now <= *at + LATE)
+        };
+        Some(Wait { reason: WaitReason::Worker, expected_start_at: expected() })
     }
 
     /// Takes a place in line for a job, unless it could not start before its deadline, or not soon enough for its

@@ -5,7 +5,7 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use millhand_common::model::{Job, JobId, JobKind, Status, TenantId, Timestamp};
+use millhand_common::model::{EventBody, Job, JobId, JobKind, Status, TenantId, Timestamp, Wait, WaitReason};
 use millhand_common::ports::{Cancelled, JobFilter, Lookup};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -72,7 +72,27 @@ pub(crate) fn caller(tenant: TenantId, headers: &HeaderMap) -> Result<Caller, Ap
 impl ApiInner {
     /// A job as its owner sees it, with when it is expected to start now.
     pub(crate) fn view(&self, job: Job) -> JobView {
-        let wait = self.admission.wait(&job);
+        let wait = self.admission.wait(&job, None);
+        Job { wait, ..job }.into()
+    }
+
+    /// The same for a job that was accepted when nobody knew yet how long answers take: its log says how many were
+    /// ahead of it.
+    async fn view_by_place(&self, job: Job) -> JobView {
+        let is_told = |wait: &Wait| wait.reason != WaitReason::Worker || wait.expected_start_at.is_some();
+        if job.status != Status::Queued || job.wait.as_ref().is_some_and(is_told) {
+            return self.view(job);
+        }
+        let first = self.ports.reader.log(&job.spec.tenant, job.spec.id, 0, 1).await;
+        let were_ahead = match first {
+            Ok(Lookup::Found(page)) => match page.events.first().and_then(|event| event.body()) {
+                Some(EventBody::JobQueued { position, .. }) => position,
+                _ => None,
+            },
+            // What is known of the job is answered all the same.
+            _ => None,
+        };
+        let wait = self.admission.wait(&job, were_ahead);
         Job { wait, ..job }.into()
     }
 
@@ -124,7 +144,8 @@ pub(crate) async fn get(
 ) -> Result<Json<JobView>, ApiError> {
     let id = path_id(&id, ApiError::job_not_found)?;
     let wait = wait_seconds(params.wait)?;
-    api.job_after(&tenant, id, wait).await.map(|job| Json(api.view(job)))
+    let job = api.job_after(&tenant, id, wait).await?;
+    Ok(Json(api.view_by_place(job).await))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
