@@ -115,7 +115,7 @@ async fn a_job_that_came_before_anything_was_known_is_told_when_it_starts() {
     let server = Launch::new(dir.path()).model(&model.base_url()).arg("--slots").arg("1").start().await;
     let client = &server.client;
     let submit = async || client.submit(json!({"input": "hello tokens=2", "agent": "chat"})).await;
-    wait_for("the worker to be known", async || {
+    wait_for("the queue to be looked at", async || {
         let job = submit().await;
         client.post(&format!("/v1/jobs/{job}/cancel"), &json!({})).await;
         client.log(&job, 0).await[0].contains("\"position\":").then_some(())

@@ -150,9 +150,9 @@ impl Seen {
         Some(Duration::from_secs_f64((ahead + 1.0) / per_second))
     }
 
-    /// When a new job is expected to start.
+    /// When a new job is expected to start. Its place is known before any worker is.
     pub(super) fn expected(&self, spec: &JobSpec, shares: &Shares, now: Timestamp) -> Expected {
-        if self.crew.is_none() {
+        if self.looked.is_none() {
             return Expected::default();
         }
         let ahead = self.ahead(spec.lane, &spec.tenant, shares);
