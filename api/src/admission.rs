@@ -109,6 +109,14 @@ impl Admission {
         self.seen().overloaded.is_some_and(|at| at.elapsed() < OVERLOADED)
     }
 
+    /// Whether what a job's record says of its start still holds: not if that is past.
+    pub(crate) fn is_foretold(job: &Job) -> bool {
+        let holds = |at: Timestamp| Timestamp::now() <= at + LATE;
+        let foretells =
+            |wait: &Wait| wait.reason != WaitReason::Worker || wait.expected_start_at.is_some_and(holds);
+        job.wait.as_ref().is_some_and(foretells)
+    }
+
     /// Why a job waits that has not begun, and when it is expected to: by what its record says, else by how many
     /// were ahead of it when it was accepted, unless that is past, or all that waits takes less.
     pub(crate) fn wait(&self, job: &Job, were_ahead: Option<u64>) -> Option<Wait> {
@@ -122,7 +130,8 @@ impl Admission {
             let starts_in = |ahead| seen.starts_in(ahead, spec.lane, &spec.tenant, &self.shares);
             let latest = now + starts_in(seen.ahead(spec.lane, &spec.tenant, &self.shares))?;
             let by_place = || Some(job.created_at + starts_in(were_ahead? as f64)?);
-            let foretold = job.wait.as_ref().and_then(|wait| wait.expected_start_at);
+            let foretold = job.wait.as_ref().filter(|_| Self::is_foretold(job));
+            let foretold = foretold.and_then(|wait| wait.expected_start_at);
             Some(foretold.or_else(by_place)?.min(latest)).filter(|at| now <= *at + LATE)
         };
         Some(Wait { reason: WaitReason::Worker, expected_start_at: expected() })

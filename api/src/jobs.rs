@@ -5,12 +5,13 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use millhand_common::model::{EventBody, Job, JobId, JobKind, Status, TenantId, Timestamp, Wait, WaitReason};
+use millhand_common::model::{EventBody, Job, JobId, JobKind, Status, TenantId, Timestamp};
 use millhand_common::ports::{Cancelled, JobFilter, Lookup};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::access::Tenant;
+use crate::admission::Admission;
 use crate::error::{ApiError, Problem};
 use crate::json;
 use crate::params::{
@@ -76,11 +77,10 @@ impl ApiInner {
         Job { wait, ..job }.into()
     }
 
-    /// The same for a job that was accepted when nobody knew yet how long answers take: its log says how many were
-    /// ahead of it.
+    /// The same for a job that was accepted when nobody knew yet how long answers take, or that they would have to
+    /// wait: its log says how many were ahead of it.
     async fn view_by_place(&self, job: Job) -> JobView {
-        let is_told = |wait: &Wait| wait.reason != WaitReason::Worker || wait.expected_start_at.is_some();
-        if job.status != Status::Queued || job.wait.as_ref().is_some_and(is_told) {
+        if job.status != Status::Queued || Admission::is_foretold(&job) {
             return self.view(job);
         }
         let first = self.ports.reader.log(&job.spec.tenant, job.spec.id, 0, 1).await;
