@@ -134,7 +134,7 @@ impl Written {
 /// The last sign of life of a worker that died.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LastHeard {
-    /// When it wrote the last event of all its jobs.
+    /// When it wrote the last event of all its jobs that the store sees together: in Redis those of a shard.
     pub at: Timestamp,
     /// How many it had.
     pub jobs: u64,
