@@ -49,6 +49,12 @@ pub fn of_prompt<'a>(texts: impl Iterator<Item = &'a str>) -> u64 {
     texts.map(|text| Measure::of(text).tokens() + PER_MESSAGE).sum()
 }
 
+/// Tokens, about, of texts that are no messages: embedders and rerankers count each by itself and nothing beside.
+#[must_use]
+pub fn of_texts<'a>(texts: impl Iterator<Item = &'a str>) -> u64 {
+    texts.map(|text| Measure::of(text).tokens()).sum()
+}
+
 /// More than any common tokenizer makes of a prompt: a token for two ASCII characters (they make one of
 /// three or four), two for three bytes of anything else (they make at most one and a half of a Chinese
 /// character), and eight for each message.
@@ -73,6 +79,7 @@ mod tests {
         assert_eq!(pieces, Measure::of("abc 水车d"));
         assert_eq!((pieces.tokens(), Measure::default().tokens()), (4, 0));
         assert_eq!(of_prompt(["abcd", ""].into_iter()), 9);
+        assert_eq!(of_texts(["abcde", "", "水车"].into_iter()), 4);
     }
 
     #[test]

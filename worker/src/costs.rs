@@ -56,15 +56,9 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Nothing is held for it yet.
-    fn new(
-        (model, marks): (&str, Marks),
-        price: Price,
-        prompt: &[&str],
-        max_output_tokens: Option<u32>,
-    ) -> Self {
-        let (model, prompt) = (model.to_owned(), tokens::of_prompt(prompt.iter().copied()));
-        Self { model, marks, price, prompt, max_output_tokens, held_nano_usd: 0 }
+    /// Nothing is held for it yet; `prompt` as it is measured.
+    fn new((model, marks): (&str, Marks), price: Price, prompt: u64, max_output_tokens: Option<u32>) -> Self {
+        Self { model: model.to_owned(), marks, price, prompt, max_output_tokens, held_nano_usd: 0 }
     }
 
     /// Whether it is for a call of this model.
@@ -100,8 +94,9 @@ impl Costs {
         prompt: &[&str],
     ) -> Result<Plan, Failure> {
         let price = self.price(model, || self.prices.ceiling());
-        self.hold(attempt, Plan::new((model, marks), price, prompt, attempt.max_output_tokens(None)), prompt)
-            .await
+        let measured = tokens::of_prompt(prompt.iter().copied());
+        let plan = Plan::new((model, marks), price, measured, attempt.max_output_tokens(None));
+        self.hold(attempt, plan, prompt).await
     }
 
     async fn hold(&self, attempt: &Attempt, mut plan: Plan, prompt: &[&str]) -> Result<Plan, Failure> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use millhand_common::model::JobError;
 use millhand_common::ports::{ModelError, Reading};
 use millhand_common::prices::Prices;
+use millhand_common::tokens;
 
 use super::{Costs, Marks, Plan};
 use crate::attempt::{Attempt, Failure, Stopped};
@@ -116,6 +117,7 @@ impl Costs {
     /// As [`Self::plan`], for a model that writes nothing.
     async fn plan_reading(&self, attempt: &Attempt, model: &str, texts: &[&str]) -> Result<Plan, Failure> {
         let price = self.price(model, Prices::reader_ceiling);
-        self.hold(attempt, Plan::new((model, Marks::None), price, texts, Some(0)), texts).await
+        let measured = tokens::of_texts(texts.iter().copied());
+        self.hold(attempt, Plan::new((model, Marks::None), price, measured, Some(0)), texts).await
     }
 }
