@@ -12,7 +12,7 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode};
 use millhand_common::model::{JobId, Lane, Timestamp, WorkerId};
-use millhand_common::ports::{DeadLetter, LaneDepth, Replayed, WorkerInfo};
+use millhand_common::ports::{DeadLetter, LaneDepth, Level, Replayed, WorkerInfo};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -55,25 +55,40 @@ pub(crate) async fn queues(State(admin): State<AdminState>) -> Result<Json<ListV
 }
 
 /// The quota of each limited model: what it lets through in the long run, what of it was used in the last minute,
-/// and what could start now. Null where the limiter does not answer, or nothing is known yet.
+/// what could start now, and how each of its
+/// limits stands. Null where the limiter does not answer, or nothing is known yet.
 pub(crate) async fn limits(State(admin): State<AdminState>) -> Json<Value> {
     let pools = admin.limiters.iter().map(|pool| async move {
-        let asked = async { tokio::join!(pool.limiter.quota(), pool.limiter.forecast()) };
-        let (quota, forecast) = match tokio::time::timeout(FACT_TIMEOUT, asked).await {
-            Ok((quota, forecast)) => (quota.ok().flatten(), forecast.ok()),
-            Err(_) => (None, None),
+        let limiter = &pool.limiter;
+        let asked = async { tokio::join!(limiter.quota(), limiter.forecast(), limiter.levels()) };
+        let (quota, forecast, levels) = match tokio::time::timeout(FACT_TIMEOUT, asked).await {
+            Ok((quota, forecast, levels)) => (quota.ok().flatten(), forecast.ok(), levels.ok()),
+            Err(_) => (None, None, None),
         };
+        let limits = levels.as_ref().map(|levels| levels.limits.iter().map(level_view).collect::<Vec<_>>());
         json!({
             "pool": pool.name,
             "limit": quota.map(|quota| quota.limit.as_str()),
             "calls_per_second": quota.map(|quota| quota.calls_per_second),
             "used": quota.map(|quota| quota.used),
             "calls_now": forecast.map(|forecast| forecast.calls),
+            "limits": limits,
+            "calls_under_way": levels.as_ref().map(|levels| levels.active),
             "opens_in_ms": forecast.map(|forecast| u64::try_from(forecast.opens_in.as_millis()).ok()),
         })
     });
     let pools = futures::future::join_all(pools).await;
     Json(json!({ "data": pools, "next_cursor": null }))
+}
+
+fn level_view(level: &Level) -> Value {
+    json!({
+        "dimension": level.limit.dimension(),
+        "limit": level.units,
+        "left": level.left,
+        "debt": level.debt,
+        "used": level.used,
+    })
 }
 
 /// The workers that said they live.

@@ -35,6 +35,7 @@
 mod forecast;
 mod held;
 mod learn;
+mod levels;
 mod line;
 mod meter;
 mod phase;
@@ -92,6 +93,8 @@ pub struct Pool {
     spent: Spent,
     phase: Phase,
     holds: Holds,
+    /// Calls that were given up.
+    expired: u64,
     through: Through,
 }
 
@@ -125,6 +128,7 @@ impl Pool {
             spent,
             phase: Phase::default(),
             holds: Holds::default(),
+            expired: 0,
             through: Through::default(),
         };
         pool.through.advance(now);
@@ -308,6 +312,7 @@ impl Pool {
                 self.give_up_place(id);
             } else {
                 self.holds.remove(id);
+                self.expired += 1;
                 self.through.add(&held.units, self.now.saturating_sub(held.since));
                 self.release(&held.units, &held.units);
                 self.holds.add_late(id, held.units, self.now);

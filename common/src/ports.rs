@@ -8,6 +8,7 @@ mod conversations;
 mod documents;
 mod index;
 mod keys;
+mod levels;
 mod limiter;
 mod load;
 mod models;
@@ -21,6 +22,7 @@ pub use conversations::{Conversation, Conversations, StoredMessage};
 pub use documents::{DocumentLookup, Documents, DocumentsError, NewDocument, Write, Writer};
 pub use index::{Index, IndexDocument, IndexError, IndexPassage, SearchQuery};
 pub use keys::Keys;
+pub use levels::{Level, Levels};
 pub use limiter::{
     Amounts, Asking, Dimension, EXTEND_EVERY, Forecast, GATE_HORIZON, GRANT_TTL, LEASE_TTL, Limit,
     LimitPolicy, Quota, QuotaMode, RateLimiter, Reserved, Said, Used,

@@ -43,6 +43,7 @@ signals! {
     describe_gauge QUEUE_OLDEST_AGE = "millhand_store_queue_oldest_age_seconds", Seconds, "Age of the oldest ready job. Label `lane`.";
     describe_gauge TENANTS = "millhand_store_tenants", Count, "Tenants with jobs waiting, with jobs running, and with jobs waiting while they run as many as they may. Label `state`: `waiting`, `running`, `capped`.";
     describe_gauge TENANT_UNSERVED = "millhand_store_tenant_unserved_seconds", Seconds, "For how long the first due job of some tenant has waited without one of its jobs beginning, though it may run more: the longest over all tenants.";
+    describe_gauge TENANT_SHARE = "millhand_store_tenant_share_ratio", Count, "Of all that the tenants with jobs in line run, the part of one of them, as a multiple of the part that its weight gives it: of the tenant that has least, and of the one that has most. 1 is just, and where fewer than two compete. Label `of`: `least`, `most`.";
     describe_counter CLAIMS = "millhand_worker_claims_total", Count, "Attempts begun: of the tenant whose turn it was, or by a hint as it came. Labels `by`: `turn`, `hint`, and `lane`.";
     describe_gauge WORKER_RUNNING = "millhand_worker_running_jobs", Count, "Jobs running in this process.";
     describe_gauge WORKER_SLOTS = "millhand_worker_slots", Count, "Jobs this process runs at a time.";
@@ -69,7 +70,12 @@ signals! {
     describe_counter LIMITER_STALE = "millhand_limiter_stale_grants_total", Count, "Grants that came too late to be sent, and were given back.";
     describe_histogram LIMITER_RESERVE_TIME = "millhand_limiter_reserve_time_seconds", Seconds, "How long the limiter took to answer one question for model quota.";
     describe_histogram LIMITER_ASKED = "millhand_limiter_asked_ratio", Count, "How many times as many tokens as a call then used it had been asked for at most. Far above 1, answers are bounded too high: see max_output_tokens.";
-    describe_gauge LIMITER_USED = "millhand_limiter_used_ratio", Count, "Share of a pool's quota that was used in the last minute, 0 to 1, over all workers. Label `pool`.";
+    describe_gauge LIMITER_USED = "millhand_limiter_used_ratio", Count, "Share of a pool's limit that was used in the last minute, 0 to 1, over all workers. Labels `pool`, `dimension`.";
+    describe_gauge LIMITER_LIMIT = "millhand_limiter_limit_units", Count, "Units a minute (calls at a time, for `concurrency`) that a pool gives out: as configured, or less, as the provider's headers and refusals have told. Labels `pool`, `dimension`.";
+    describe_gauge LIMITER_LEFT = "millhand_limiter_left_units", Count, "Units of a pool that calls may reserve at once. Labels `pool`, `dimension`.";
+    describe_gauge LIMITER_DEBT = "millhand_limiter_debt_units", Count, "Units of a pool that calls took beyond what there was: later calls wait until time has paid them. Labels `pool`, `dimension`.";
+    describe_gauge LIMITER_ACTIVE = "millhand_limiter_active_leases", Count, "Calls of a pool that were granted and have not ended, over all workers. Label `pool`.";
+    describe_counter LIMITER_EXPIRED = "millhand_limiter_expired_leases_total", Count, "Calls of a pool that were taken for ended because their worker no longer said that they go on, over all workers. Label `pool`.";
     describe_counter CACHE_RESULTS = "millhand_cache_results_total", Count, "Model calls of deterministic agents: kept answer (`hit`), answer of a call that was under way (`flight`), call made (`miss`), call made without the cache (`away`). Label `result`.";
     describe_counter CACHE_SAVED = "millhand_cache_saved_tokens_total", Count, "Tokens of answers that were given again without a call, as they were counted then. Label `direction`.";
     describe_gauge SCALE_WORKERS = "millhand_scale_workers", Count, "Workers of this supervisor. Label `state`.";
@@ -85,6 +91,7 @@ signals! {
     describe_histogram CLIENT_FIRST_CHUNK = "gen_ai_client_operation_time_to_first_chunk_seconds", Seconds, "From sending a model call to its first text (gen_ai.client.operation.time_to_first_chunk).";
     describe_histogram CLIENT_OUTPUT_CHUNK = "gen_ai_client_operation_time_per_output_chunk_seconds", Seconds, "From one piece of a model's answer to the next (gen_ai.client.operation.time_per_output_chunk).";
     describe_histogram AGENT_DURATION = "gen_ai_invoke_agent_duration_seconds", Seconds, "One attempt at a job of an agent (gen_ai.invoke_agent.duration).";
+    describe_histogram WORKFLOW_DURATION = "gen_ai_workflow_duration_seconds", Seconds, "A job of an agent that a worker ended, from its first attempt to its end, with all attempts and the waiting between them (gen_ai.workflow.duration).";
     describe_histogram TOOL_DURATION = "gen_ai_execute_tool_duration_seconds", Seconds, "One call of a tool (gen_ai.execute_tool.duration).";
     describe_gauge BROWNOUT_LEVEL = "millhand_brownout_level", Count, "The hardest step of the brownout ladder that this process takes: 0 none, 1 text in larger pieces, 2 fewer passages, 3 smaller model, 4 batch jobs refused, 5 all jobs refused.";
     describe_counter DEGRADED_ANSWERS = "millhand_worker_degraded_answers_total", Count, "Answers that went without something for the load. Label `what`.";

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use millhand_tests::{Launch, Provider, wait_for};
+use serde_json::json;
 
 /// A file or folder of the project.
 fn path(name: &str) -> PathBuf {
@@ -91,6 +92,10 @@ async fn every_metric_is_one_that_prometheus_likes() {
         (server.metric("millhand_limiter_used_ratio").await > 0.0).then_some(())
     })
     .await;
+    let pools = server.operator().get("/v1/limits").await.json();
+    let limit = &pools["data"][0]["limits"][0];
+    assert_eq!((&limit["dimension"], &limit["limit"]), (&json!("tokens"), &json!(100_000)), "{pools}");
+    assert!(limit["left"].as_u64() > Some(0) && limit["debt"] == 0, "{pools}");
     let metrics = server.metrics().await;
     run("promtool", &["check", "metrics"], Some(&metrics));
     for (name, words) in [
@@ -101,7 +106,14 @@ async fn every_metric_is_one_that_prometheus_likes() {
         ("gen_ai_invoke_agent_duration_seconds_count", "gen_ai_agent_name=\"chat\""),
         ("millhand_limiter_reserve_time_seconds_count", ""),
         ("millhand_limiter_asked_ratio_count", ""),
-        ("millhand_limiter_used_ratio", "pool=\"default\""),
+        ("millhand_limiter_used_ratio", "dimension=\"tokens\""),
+        ("millhand_limiter_limit_units{", "} 100000"),
+        ("millhand_limiter_left_units", "dimension=\"tokens\""),
+        ("millhand_limiter_debt_units", "pool=\"default\",dimension=\"tokens\"} 0"),
+        ("millhand_limiter_active_leases", "pool=\"default\"} 0"),
+        ("millhand_limiter_expired_leases_total", "pool=\"default\"} 0"),
+        ("millhand_store_tenant_share_ratio", "of=\"least\"} 1"),
+        ("gen_ai_workflow_duration_seconds_count", "gen_ai_workflow_name=\"chat\""),
         ("millhand_store_live_workers", "state=\"working\""),
         ("millhand_broker_hints", "lane=\"batch\""),
     ] {

@@ -53,6 +53,7 @@ mod tests {
     fn those_with_most_come_first_and_the_rest_is_summed() {
         let tenant = |name: &str, waiting, running| TenantLoad {
             tenant: name.parse().unwrap(),
+            weight: 1,
             waiting,
             running,
             at_cap: false,

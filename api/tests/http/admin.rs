@@ -15,8 +15,10 @@ async fn queues_workers_and_metrics_are_shown() {
         queues["data"].as_array().unwrap().iter().find(|lane| lane["lane"] == "interactive").unwrap();
     assert_eq!(interactive["ready"], 1, "{queues}");
     let tenants = ingress.admin.get("/v1/tenants?limit=1").await.json();
-    let own = json!({"tenant": "default", "waiting": 1, "running": 0, "at_cap": false, "unserved_ms": 0});
-    assert_eq!(tenants["data"], json!([own]), "{tenants}");
+    let own = json!([{
+        "tenant": "default", "weight": 1, "waiting": 1, "running": 0, "at_cap": false, "unserved_ms": 0,
+    }]);
+    assert_eq!(tenants["data"], own, "{tenants}");
     problem(&ingress.admin.get("/v1/tenants?limit=0").await, 422, "invalid_request");
     assert_eq!(ingress.admin.get("/v1/workers").await.json(), json!({ "data": [], "next_cursor": null }));
     let metrics = ingress.admin.get("/metrics").await;

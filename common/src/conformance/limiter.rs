@@ -5,6 +5,7 @@
 
 pub mod grants;
 pub mod learning;
+pub mod levels;
 pub mod line;
 pub mod quota;
 pub mod random;
@@ -16,7 +17,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::ports::{
-    Amounts, Asking, Forecast, LimitPolicy, Quota, QuotaMode, RateLimiter, Reserved, Said, Used,
+    Amounts, Asking, Forecast, Levels, LimitPolicy, Quota, QuotaMode, RateLimiter, Reserved, Said, Used,
 };
 
 /// A limiter, and the clock it runs on.
@@ -76,6 +77,10 @@ impl Subject {
 
     pub async fn quota(&self) -> Option<Quota> {
         self.limiter.quota().await.expect("quota")
+    }
+
+    pub async fn levels(&self) -> Levels {
+        self.limiter.levels().await.expect("levels")
     }
 }
 
@@ -155,6 +160,10 @@ macro_rules! limiter_conformance {
             quota: what_calls_took_counts_and_not_what_they_asked_for,
             quota: the_limit_that_binds_first_is_told,
             quota: a_minute_without_calls_uses_nothing,
+            levels: what_is_left_falls_with_grants_and_comes_back_with_time,
+            levels: a_debt_is_what_calls_took_beyond_and_not_what_the_line_keeps,
+            levels: a_learned_limit_is_told,
+            levels: calls_are_under_way_until_they_end_or_are_given_up,
         }
         #[test]
         fn the_limiter_does_what_the_core_says() {

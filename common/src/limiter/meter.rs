@@ -107,6 +107,11 @@ impl Meter {
         }
     }
 
+    /// Units of the pace that are missing though nobody waits with them.
+    pub(super) fn debt(&self) -> i64 {
+        (-(self.pace + self.placed * PARTS)).max(0) / PARTS
+    }
+
     /// The level is at most this.
     pub(super) fn bound(&mut self, parts: i64) {
         self.sure = self.sure.min(parts);

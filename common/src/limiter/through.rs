@@ -4,7 +4,7 @@ use crate::ports::{Dimension, Limit, Quota, QuotaMode};
 
 use super::{Pool, Units};
 
-const MINUTE: u64 = 60_000;
+pub(super) const MINUTE: u64 = 60_000;
 /// The means are of the last calls, at most so many, at least half of them.
 ///
 /// Source: the size of answers varies about as much as it is, so a mean of 128 is known to 9 %.
@@ -14,8 +14,8 @@ const MEMORY: i64 = 256;
 pub(super) struct Through {
     /// Calls that ended, and what they took together.
     calls: i64,
-    units: Units,
-    millis: i64,
+    pub(super) units: Units,
+    pub(super) millis: i64,
     /// The number of the minute, the calls that ended in it, and in the one before.
     minute: u64,
     this: i64,
@@ -53,6 +53,11 @@ impl Through {
     fn recent(&self, now: u64) -> i64 {
         let left = MINUTE - now % MINUTE;
         self.this + self.last * signed(left) / signed(MINUTE)
+    }
+
+    /// What the calls of the last minute took, of which all took so much.
+    pub(super) fn lately(&self, of: i64, now: u64) -> i64 {
+        if self.calls > 0 { of / self.calls * self.recent(now) } else { 0 }
     }
 
     /// What a call takes on average; `None` before the first has ended.
@@ -105,6 +110,6 @@ impl Pool {
     }
 }
 
-fn signed(of: u64) -> i64 {
+pub(super) fn signed(of: u64) -> i64 {
     i64::try_from(of).unwrap_or(i64::MAX)
 }

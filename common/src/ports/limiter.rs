@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use super::{LimitFacts, StoreError};
+use super::{Levels, LimitFacts, StoreError};
 
 /// What is limited per minute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,7 +167,25 @@ pub enum Limit {
 }
 
 impl Limit {
-    /// As reasons and metrics name it.
+    /// All of them, in the order that adapters number them.
+    pub const ALL: [Self; 5] = [
+        Self::PerMinute(Dimension::Requests),
+        Self::PerMinute(Dimension::InputTokens),
+        Self::PerMinute(Dimension::OutputTokens),
+        Self::PerMinute(Dimension::Tokens),
+        Self::Concurrency,
+    ];
+
+    /// What it is of, as metrics name it.
+    #[must_use]
+    pub fn dimension(self) -> &'static str {
+        match self {
+            Self::PerMinute(dimension) => dimension.as_str(),
+            Self::Concurrency => "concurrency",
+        }
+    }
+
+    /// As reasons name it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -257,4 +275,7 @@ pub trait RateLimiter: Send + Sync {
     /// What it lets through in the long run, and how much of that is used; `None` while nothing is known to
     /// limit calls, or how large they are.
     async fn quota(&self) -> Result<Option<Quota>, StoreError>;
+
+    /// How its limits stand, for who watches them. Changes nothing.
+    async fn levels(&self) -> Result<Levels, StoreError>;
 }

@@ -90,6 +90,8 @@ impl AddAssign for Totals {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TenantLoad {
     pub tenant: TenantId,
+    /// Of two tenants that both have jobs waiting, one with twice the weight runs twice as many.
+    pub weight: u32,
     /// Jobs in line for a worker.
     pub waiting: u64,
     pub running: u64,

@@ -42,8 +42,14 @@ pub(super) async fn run_claimed(shared: &Shared, run: Run, taken: Instant) {
         let _place = Place::take(shared, &run.lease, Arc::clone(&orders));
         let spec = &run.job.spec;
         let agent = (spec.kind() == JobKind::Chat).then(|| spec.agent.to_string());
-        run_tidy(shared, run, taken, &orders).await;
+        let begun = run.job.started_at;
+        let ended = run_tidy(shared, run, taken, &orders).await;
         if let Some(agent) = agent {
+            if let Some(begun) = begun.filter(|_| ended) {
+                let whole = Timestamp::now().since(begun).as_secs_f64();
+                metrics::histogram!(telemetry::WORKFLOW_DURATION, "gen_ai_workflow_name" => agent.clone())
+                    .record(whole);
+            }
             metrics::histogram!(telemetry::AGENT_DURATION, "gen_ai_agent_name" => agent)
                 .record(taken.elapsed().as_secs_f64());
         }
@@ -127,8 +133,8 @@ impl Drop for Place<'_> {
     }
 }
 
-/// Runs the job and drops its uploads when it is over.
-async fn run_tidy(shared: &Shared, run: Run, taken: Instant, orders: &Orders) {
+/// Runs the job and drops its uploads when it is over; whether it is.
+async fn run_tidy(shared: &Shared, run: Run, taken: Instant, orders: &Orders) -> bool {
     let tenant = run.job.spec.tenant.clone();
     let uploads: Vec<UploadId> = match &run.job.spec.input {
         JobInput::Ingest { documents, .. } => documents.iter().map(|document| document.upload).collect(),
@@ -136,10 +142,11 @@ async fn run_tidy(shared: &Shared, run: Run, taken: Instant, orders: &Orders) {
     };
     let (store, pipeline) = (&*shared.store, &*shared.pipeline);
     let ended = run_job(store, pipeline, run, taken, orders, &shared.brownout, &shared.give_up).await;
-    let Some(documents) = shared.documents.as_ref().filter(|_| ended) else { return };
+    let Some(documents) = shared.documents.as_ref().filter(|_| ended) else { return ended };
     for upload in uploads {
         if let Err(err) = documents.drop_upload(&tenant, upload).await {
             tracing::warn!(error = %err, "an upload stays until it is found to be an orphan");
         }
     }
+    true
 }

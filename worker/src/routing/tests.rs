@@ -3,8 +3,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use millhand_common::model::AgentName;
 use millhand_common::ports::{
-    Asking, ChatModel, ChatRequest, ChatStream, Forecast, LimitPolicy, ModelError, RateLimiter, Reserved,
-    Said, StoreError, Used,
+    Asking, ChatModel, ChatRequest, ChatStream, Forecast, Levels, LimitPolicy, ModelError, RateLimiter,
+    Reserved, Said, StoreError, Used,
 };
 use uuid::Uuid;
 
@@ -56,6 +56,10 @@ impl RateLimiter for Nothing {
 
     async fn quota(&self) -> Result<Option<millhand_common::ports::Quota>, StoreError> {
         Ok(None)
+    }
+
+    async fn levels(&self) -> Result<Levels, StoreError> {
+        Ok(Levels::default())
     }
 }
 

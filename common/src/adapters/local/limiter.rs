@@ -8,7 +8,9 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use crate::limiter::Pool;
-use crate::ports::{Asking, Forecast, LimitPolicy, Quota, RateLimiter, Reserved, Said, StoreError, Used};
+use crate::ports::{
+    Asking, Forecast, Levels, LimitPolicy, Quota, RateLimiter, Reserved, Said, StoreError, Used,
+};
 
 /// A [`RateLimiter`] in memory, on a clock that never steps. A process that starts takes everything for
 /// used: an earlier one may have.
@@ -87,5 +89,10 @@ impl RateLimiter for LocalLimiter {
     async fn quota(&self) -> Result<Option<Quota>, StoreError> {
         let (pool, now) = self.pool();
         Ok(pool.quota(now))
+    }
+
+    async fn levels(&self) -> Result<Levels, StoreError> {
+        let (pool, now) = self.pool();
+        Ok(pool.levels(now))
     }
 }

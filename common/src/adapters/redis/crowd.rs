@@ -75,8 +75,10 @@ impl RedisStore {
         for (_, answer) in self.run_over(&scripts::TENANTS, &shards, &[]).await {
             for parts in list(&answer?)?.chunks(5) {
                 let count = |place| at(parts, place).and_then(number);
+                let tenant = tenant(at(parts, 0)?)?;
                 loads.push(TenantLoad {
-                    tenant: tenant(at(parts, 0)?)?,
+                    weight: self.options.shares.as_ref().map_or(1, |shares| shares.of(&tenant).weight),
+                    tenant,
                     waiting: count(1)?,
                     running: count(2)?,
                     at_cap: count(3)? == 1,

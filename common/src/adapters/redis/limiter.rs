@@ -23,8 +23,8 @@ use redis::Value;
 use uuid::Uuid;
 
 use crate::ports::{
-    Asking, Dimension, Forecast, Limit, LimitFacts, LimitPolicy, Quota, QuotaMode, RateLimiter, Reserved,
-    Said, StoreError, Used,
+    Asking, Dimension, Forecast, Level, Levels, Limit, LimitFacts, LimitPolicy, Quota, QuotaMode,
+    RateLimiter, Reserved, Said, StoreError, Used,
 };
 
 use super::link::Link;
@@ -173,11 +173,30 @@ impl RateLimiter for RedisLimiter {
         if answer.is_empty() {
             return Ok(None);
         }
-        let place = usize::try_from(number(at(answer, 0)?)?).unwrap_or(usize::MAX);
-        let limit = Dimension::ALL.get(place).map_or(Limit::Concurrency, |of| Limit::PerMinute(*of));
+        let limit = limit_at(answer)?;
         let [units, per_call, recent] = [1, 2, 3].map(|place| at(answer, place).and_then(number));
         Ok(Some(Quota::new(limit, units?, per_call?, recent?)))
     }
+
+    async fn levels(&self) -> Result<Levels, StoreError> {
+        let answer = self.run(&limit::LEVELS, []).await?;
+        let (pool, limits) = list(&answer)?.split_at_checked(2).ok_or_else(|| damaged("no levels"))?;
+        let level = |parts: &[Value]| {
+            let count = |place| at(parts, place).and_then(number);
+            Ok(Level::new(limit_at(parts)?, [count(1)?, count(2)?, count(3)?], count(4)?, count(5)?))
+        };
+        Ok(Levels {
+            limits: limits.chunks(6).map(level).collect::<Result<_, StoreError>>()?,
+            active: number(&pool[0])?,
+            expired: number(&pool[1])?,
+        })
+    }
+}
+
+/// The limit whose place an answer begins with.
+fn limit_at(answer: &[Value]) -> Result<Limit, StoreError> {
+    let place = usize::try_from(number(at(answer, 0)?)?).unwrap_or(usize::MAX);
+    Limit::ALL.get(place).copied().ok_or_else(|| damaged("an unknown limit"))
 }
 
 fn forecast(answer: &Value) -> Result<Forecast, StoreError> {

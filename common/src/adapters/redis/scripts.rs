@@ -90,6 +90,7 @@ pub(super) mod limit {
         FORECAST " flags=no-writes" = "limit_openings" "limit_forecast";
         OFFER " flags=allow-oom" = "limit_openings" "limit_offer";
         QUOTA " flags=no-writes" = "limit_quota";
+        LEVELS " flags=no-writes" = "limit_levels";
     }
 }
 

@@ -145,6 +145,7 @@ async fn follow(
             Step::Forecast => {
                 prop_assert_eq!(on.forecast().await, core.forecast(now()), "at step {}", at);
                 prop_assert_eq!(on.quota().await, core.quota(now()), "at step {}", at);
+                prop_assert_eq!(on.levels().await, core.levels(now()), "at step {}", at);
             }
         }
     }

@@ -158,6 +158,12 @@ local function count_minutes()
   end
 end
 
+-- Calls that ended within the last minute.
+local function recent_calls()
+  local t = p.through
+  return t.this + floordiv(t.last * (60000 - p.now % 60000), 60000)
+end
+
 -- A granted call or a place in the line: {units, since, is_place}.
 local function held(id)
   local value = redis.call('HGET', P .. ':held', id)
@@ -204,7 +210,7 @@ local function recover()
 end
 
 local function create()
-  p = {now = clock, paused = 0, share = 1000, share_at = clock, head = '', head_until = 0, running = 0, whole = false,
+  p = {now = clock, paused = 0, share = 1000, share_at = clock, head = '', head_until = 0, running = 0, expired = 0, whole = false,
     surpluses = 0, phase = {earliest = 0, latest = 0, sights = 0, since = 0}, m = {}}
   for d = 1, 4 do
     p.m[d] = {rate = 0, base = 0, room = 0, cap = 0, pace = 0, sure = 0, held = 0, placed = 0, seen = 0, typical8 = 0,
@@ -233,6 +239,7 @@ local function begin(is_dry)
   p = cmsgpack.unpack(stored)
   local elapsed = math.min(math.max(clock - p.now, 0), MOST_ELAPSED)
   p.now = math.max(p.now, clock)
+  p.expired = p.expired or 0
   p.phase = p.phase or {earliest = 0, latest = 0, sights = 0, since = 0}
   for d = 1, 4 do
     local m = p.m[d]
@@ -253,6 +260,7 @@ local function begin(is_dry)
       give_up_place(id, old[1])
     else
       drop(id, false)
+      p.expired = p.expired + 1
       got_through(old[1], old[2])
       release(old[1], old[1])
       if not dry then

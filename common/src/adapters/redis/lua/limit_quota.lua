@@ -24,5 +24,4 @@ for d = 1, 4 do
 end
 if CONCURRENCY and millis then bind(4, CONCURRENCY * 60000, millis) end
 if not limit then return {} end
-local recent = t.this + floordiv(t.last * (60000 - p.now % 60000), 60000)
-return {limit, text(units), text(per_call), text(recent)}
+return {limit, text(units), text(per_call), text(recent_calls())}

@@ -266,6 +266,7 @@ impl State {
         let mut loads: BTreeMap<&TenantId, ports::TenantLoad> = BTreeMap::new();
         let fresh = |tenant: &TenantId| ports::TenantLoad {
             tenant: tenant.clone(),
+            weight: line.shares.of(tenant).weight,
             waiting: 0,
             running: u64::from(line.running(tenant)),
             at_cap: !line.has_room(tenant),
