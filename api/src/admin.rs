@@ -55,8 +55,8 @@ pub(crate) async fn queues(State(admin): State<AdminState>) -> Result<Json<ListV
 }
 
 /// The quota of each limited model: what it lets through in the long run, what of it was used in the last minute,
-/// what could start now, and how each of its
-/// limits stands. Null where the limiter does not answer, or nothing is known yet.
+/// what could start now, and how each of its limits stands. Null where the limiter does not answer, or nothing is
+/// known yet.
 pub(crate) async fn limits(State(admin): State<AdminState>) -> Json<Value> {
     let pools = admin.limiters.iter().map(|pool| async move {
         let limiter = &pool.limiter;

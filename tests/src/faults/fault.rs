@@ -104,6 +104,11 @@ impl Fault {
         )
     }
 
+    /// Whether a worker's jobs have to go on elsewhere.
+    fn takes_jobs_away(self) -> bool {
+        matches!(self, Self::WorkerKilled | Self::WorkerFrozen | Self::HalfOpen | Self::WithoutStore)
+    }
+
     /// Whether it met what it was meant to: a run that it did not touch proves nothing.
     pub(super) fn met(self, seen: &Report) -> bool {
         match self {
@@ -128,6 +133,9 @@ impl Fault {
     /// Strikes once, the `turn`-th time, and mends it. Answers from when to when.
     pub(super) async fn strike(self, system: &mut System, turn: usize) -> (SystemTime, SystemTime) {
         let worker = turn % system.workers.len();
+        if self.takes_jobs_away() {
+            system.workers[worker].has_its_hands_full().await;
+        }
         let at = SystemTime::now();
         match self {
             Self::WorkerKilled => {

@@ -4,10 +4,10 @@ use rustix::process::Signal;
 
 use super::proxy::{Mode, Proxy};
 use crate::servers::{Kind, Queue, Redis, free_port};
-use crate::{Client, Launch, Provider, Server};
+use crate::{Client, Launch, Provider, Server, wait_for};
 
 /// Slots of each worker: few enough that hints queue up.
-const SLOTS: &str = "3";
+const SLOTS: u32 = 3;
 
 /// One process of the product and its links.
 pub(super) struct Node {
@@ -34,6 +34,15 @@ impl Node {
         let Some(server) = self.server.take() else { return };
         let (status, log) = server.sigterm().await;
         assert_eq!(status.code(), Some(0), "a drained process ends well:\n{log}");
+    }
+
+    /// Until every slot of this worker runs a job: a fault that comes a moment later meets some of them.
+    pub(super) async fn has_its_hands_full(&self) {
+        wait_for("a worker to have its hands full", || async {
+            let running = self.server().metric("millhand_worker_running_jobs").await;
+            (f64::from(SLOTS) <= running).then_some(())
+        })
+        .await;
     }
 
     pub(super) fn signal(&self, signal: Signal) {
@@ -70,7 +79,7 @@ impl System {
             system.apis.push(node);
         }
         for _ in 0..3 {
-            let node = system.node(Launch::shared("worker").arg("--slots").arg(SLOTS)).await;
+            let node = system.node(Launch::shared("worker").arg("--slots").arg(&SLOTS.to_string())).await;
             system.workers.push(node);
         }
         system
