@@ -10,6 +10,7 @@ use millhand_common::model::{Timestamp, Usage};
 use millhand_common::ports::{ChatDelta, ChatModel, ChatRequest, ChatStream, FinishReason, ModelError};
 use reqwest::header::CONTENT_TYPE;
 use serde::Deserialize;
+use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
 use super::body::Body;
@@ -86,6 +87,9 @@ impl ChatModel for OpenAiModel {
 
 #[derive(Deserialize)]
 struct Chunk {
+    /// In place of everything else.
+    #[serde(default)]
+    error: Value,
     #[serde(default)]
     model: Option<String>,
     #[serde(default)]
@@ -134,10 +138,16 @@ fn finish(reason: &str) -> FinishReason {
 }
 
 fn parse(data: &[u8]) -> Result<Chunk, ModelError> {
-    if let Some(error) = ErrorObject::find(data) {
+    let chunk = serde_json::from_slice::<Chunk>(data);
+    // What is no chunk at all may still be an error.
+    let error = match &chunk {
+        Ok(chunk) => ErrorObject::of(&chunk.error),
+        Err(_) => ErrorObject::find(data),
+    };
+    if let Some(error) = error {
         return Err(error_in_answer(&error));
     }
-    serde_json::from_slice(data).map_err(|err| {
+    chunk.map_err(|err| {
         // The reason names places in the JSON, not its text.
         ModelError::Malformed(format!(
             "an event is not a chat chunk ({:?}, column {})",

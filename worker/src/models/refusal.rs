@@ -34,10 +34,17 @@ impl ErrorObject {
     /// The error inside a body or an event; `None` when there is none.
     pub(super) fn find(body: &[u8]) -> Option<Self> {
         let body: ErrorBody = serde_json::from_slice(body).ok()?;
-        match body.error {
+        Self::of(&body.error)
+    }
+
+    /// The error that stands where errors stand; `None` for null.
+    pub(super) fn of(error: &serde_json::Value) -> Option<Self> {
+        match error {
             serde_json::Value::Null => None,
-            serde_json::Value::String(message) => Some(Self { message: Some(message), ..Self::default() }),
-            object => Some(serde_json::from_value(object).unwrap_or_default()),
+            serde_json::Value::String(message) => {
+                Some(Self { message: Some(message.clone()), ..Self::default() })
+            }
+            object => Some(Self::deserialize(object).unwrap_or_default()),
         }
     }
 

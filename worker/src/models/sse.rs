@@ -19,30 +19,40 @@ pub(super) struct SseParser {
 
 impl SseParser {
     /// Takes the next bytes and hands out the events that they complete.
-    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, TooLarge> {
+    pub(super) fn push(&mut self, mut bytes: &[u8]) -> Result<Vec<Vec<u8>>, TooLarge> {
         let mut events = Vec::new();
-        for &byte in bytes {
-            let lf_of_crlf = byte == b'\n' && self.after_cr;
-            self.after_cr = byte == b'\r';
-            match byte {
-                b'\n' if lf_of_crlf => {}
-                b'\n' | b'\r' => events.extend(self.end_line()),
-                _ => self.line.push(byte),
+        while let Some(end) = memchr::memchr2(b'\n', b'\r', bytes) {
+            let (part, line_end) = (&bytes[..end], bytes[end]);
+            bytes = &bytes[end + 1..];
+            let lf_of_crlf = line_end == b'\n' && self.after_cr && part.is_empty();
+            self.after_cr = line_end == b'\r';
+            if lf_of_crlf {
+                continue;
             }
-            if self.line.len() + self.data.as_ref().map_or(0, Vec::len) > MAX_EVENT_BYTES {
-                return Err(TooLarge);
+            self.fits(part)?;
+            if self.line.is_empty() {
+                events.extend(self.end_line(part));
+            } else {
+                let mut line = std::mem::take(&mut self.line);
+                line.extend_from_slice(part);
+                events.extend(self.end_line(&line));
             }
         }
+        self.after_cr &= bytes.is_empty();
+        self.fits(bytes)?;
+        self.line.extend_from_slice(bytes);
         Ok(events)
     }
 
-    fn end_line(&mut self) -> Option<Vec<u8>> {
-        let mut line = std::mem::take(&mut self.line);
-        if !self.begun {
-            self.begun = true;
-            if line.starts_with("\u{feff}".as_bytes()) {
-                line.drain(..3);
-            }
+    /// Whether an event may go on with these bytes.
+    fn fits(&self, more: &[u8]) -> Result<(), TooLarge> {
+        let held = self.line.len() + self.data.as_ref().map_or(0, Vec::len);
+        if held + more.len() > MAX_EVENT_BYTES { Err(TooLarge) } else { Ok(()) }
+    }
+
+    fn end_line(&mut self, mut line: &[u8]) -> Option<Vec<u8>> {
+        if !std::mem::replace(&mut self.begun, true) {
+            line = line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(line);
         }
         if line.is_empty() {
             return self.data.take();
