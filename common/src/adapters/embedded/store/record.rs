@@ -11,6 +11,7 @@ use crate::model::{Event, Job, JobId, JobSpec, Lane, Status, TenantId, Timestamp
 
 use super::super::super::ending::Outcome;
 use super::super::folder::OpenError;
+use super::super::schema::LIVE;
 
 /// Columns that [`job`] reads, in its order.
 pub(super) const JOB: &str = "version, status, attempt, deaths, epoch, created_at, started_at, finished_at,
@@ -154,8 +155,9 @@ pub(super) fn check(db: &Connection, file: &Path, whole_bytes: u64) -> Result<()
             return Err(OpenError::Damaged { place: file.display().to_string(), what: verdict });
         }
     }
-    let which = if whole { "" } else { "WHERE finished_at IS NULL" };
-    let mut jobs = db.prepare(&format!("SELECT {JOB} FROM jobs {which} ORDER BY version")).map_err(failed)?;
+    let which = if whole { "true" } else { LIVE };
+    let jobs = format!("SELECT {JOB} FROM jobs WHERE {which} ORDER BY version");
+    let mut jobs = db.prepare(&jobs).map_err(failed)?;
     let mut events =
         db.prepare(&format!("SELECT {EVENT} FROM events WHERE job = ?1 ORDER BY seq")).map_err(failed)?;
     let mut rows = jobs.query([]).map_err(failed)?;

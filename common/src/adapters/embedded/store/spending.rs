@@ -12,6 +12,7 @@ use crate::model::{
 use crate::ports::{Budget, Held, Hold, Lease, Spending, StoreError};
 
 use super::super::engine::{Fault, Tx};
+use super::super::schema::LIVE;
 use super::EmbeddedStore;
 use super::append::{owned_last_seq, write};
 use super::record;
@@ -229,12 +230,12 @@ pub(super) fn load(db: &Connection, jobs: &mut HashMap<JobId, Live>) -> rusqlite
         let (day, tenant): (String, _) = (row.get(0)?, record::tenant(row.get(1)?)?);
         days.spend(&tenant, &day, row.get(2)?);
     }
-    let mut statement = db.prepare(
+    let mut statement = db.prepare(&format!(
         "SELECT jobs.id, events.seq, events.at, events.kind, events.data
          FROM jobs JOIN events ON events.job = jobs.version
-         WHERE jobs.finished_at IS NULL AND events.kind IN ('model.called', 'usage.updated')
-         ORDER BY events.job, events.seq",
-    )?;
+         WHERE {LIVE} AND events.kind IN ('model.called', 'usage.updated')
+         ORDER BY events.job, events.seq"
+    ))?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let Some(live) = jobs.get_mut(&record::job_id(row.get(0)?)) else { continue };

@@ -16,6 +16,7 @@ use crate::model::{
 };
 use crate::ports::{LaneDepth, Lease, WorkerInfo, WorkerOrders};
 
+use super::super::schema::LIVE;
 use super::spending::{self, Days, Money};
 use super::totals::{self, OfLanes};
 use line::{Due, Line};
@@ -103,13 +104,13 @@ impl State {
             )?,
             ..Self::default()
         };
-        let mut statement = db.prepare(
+        let mut statement = db.prepare(&format!(
             "SELECT id, version, tenant, conversation, lane, status, attempt, deaths, epoch, op, not_before,
                     created_at, expires_at, cancel_requested, wait,
                     (SELECT max(seq) FROM events WHERE events.job = jobs.version),
                     (SELECT max(at) FROM events WHERE events.job = jobs.version AND kind NOT LIKE 'job.%')
-             FROM jobs WHERE finished_at IS NULL ORDER BY version",
-        )?;
+             FROM jobs WHERE {LIVE} ORDER BY version"
+        ))?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             let id = super::record::job_id(row.get(0)?);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use rusqlite::params;
+
 use crate::model::{JobId, Status, Terminal, WorkerId};
 use crate::ports::SweepReport;
 use crate::telemetry;
@@ -18,7 +20,7 @@ const REMEMBER_GONE: u32 = 4;
 /// Jobs removed in one sweep: more would make other operations wait.
 const REMOVE_AT_ONCE: usize = 200;
 /// Pages given back to the file system in one sweep.
-const VACUUM_PAGES: u32 = 256;
+const VACUUM_PAGES: u32 = 512;
 
 pub(super) fn sweep(
     tx: &mut Tx<'_>,
@@ -93,14 +95,16 @@ fn retention(
     keep_events: Duration,
     report: &mut SweepReport,
 ) -> Result<(), Fault> {
-    for version in finished_before(tx, "trimmed = 0 AND", keep_events)? {
+    for version in finished_before(tx, false, keep_events)? {
         tx.db.prepare_cached("DELETE FROM events WHERE job = ?1")?.execute([version])?;
         tx.db.prepare_cached("UPDATE jobs SET trimmed = 1 WHERE version = ?1")?.execute([version])?;
         report.logs_removed += 1;
     }
-    for version in finished_before(tx, "", keep_jobs)? {
-        remove::expire(tx, version)?;
-        report.jobs_removed += 1;
+    for trimmed in [false, true] {
+        for version in finished_before(tx, trimmed, keep_jobs)? {
+            remove::expire(tx, version)?;
+            report.jobs_removed += 1;
+        }
     }
     let forget = (tx.now - keep_jobs.saturating_mul(REMEMBER_GONE)).as_millis();
     tx.db
@@ -115,13 +119,14 @@ fn retention(
     Ok(())
 }
 
-fn finished_before(tx: &Tx<'_>, which: &str, keep: Duration) -> rusqlite::Result<Vec<u64>> {
+/// Jobs whose log is still kept, or no longer, and that ended before that time.
+fn finished_before(tx: &Tx<'_>, trimmed: bool, keep: Duration) -> rusqlite::Result<Vec<u64>> {
     tx.db
         .prepare_cached(&format!(
             "SELECT version FROM jobs
-             WHERE {which} finished_at IS NOT NULL AND finished_at < ?1
+             WHERE trimmed = ?1 AND finished_at < ?2
              ORDER BY finished_at LIMIT {REMOVE_AT_ONCE}"
         ))?
-        .query_map([(tx.now - keep).as_millis()], |row| row.get(0))?
+        .query_map(params![trimmed, (tx.now - keep).as_millis()], |row| row.get(0))?
         .collect()
 }
