@@ -47,7 +47,7 @@ bench-cluster *ARGS:
     cargo build --release --locked -p millhand -p millhand-tests
     ./target/release/bench cluster {{ARGS}}
 
-# Eight workers on a limited provider, against common policies (about twelve minutes): `just bench-quota bucket`.
+# Eight workers on a limited provider, against common policies (about fourteen minutes): `just bench-quota bucket`.
 bench-quota *ARGS:
     ./tests/run --install
     cargo build --release --locked -p millhand -p millhand-tests

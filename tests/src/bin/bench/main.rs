@@ -20,6 +20,7 @@ mod quota;
 mod storm;
 mod streams;
 mod table;
+mod tenant;
 
 use anyhow::bail;
 use table::Table;

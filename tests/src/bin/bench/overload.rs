@@ -7,17 +7,17 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use futures::{StreamExt, stream};
 use millhand_common::model::Timestamp;
-use millhand_tests::server::binary;
 use millhand_tests::servers::{Kind, Queue, Redis};
-use millhand_tests::{Client, Launch, Provider, Server, wait_for};
+use millhand_tests::{Client, Launch, Provider, Server};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use crate::table::Table;
+use crate::tenant::{self, moment, p95, records};
 
 const SLOTS: f64 = 16.0;
 /// A call of the model.
@@ -57,15 +57,7 @@ pub(crate) async fn measure() -> anyhow::Result<()> {
     };
     let (api, worker) = (launch("api"), launch("worker").arg("--slots").arg("16"));
     let (api, worker) = futures::join!(api.start(), worker.start());
-    let keys = [key("noisy", &redis).await?, key("quiet", &redis).await?];
-    // While no key is known everybody is one tenant.
-    for (key, status) in [("mh_none", 401), (&keys[0], 200), (&keys[1], 200)] {
-        wait_for("the keys to be known", || async {
-            let asked = api.client.request("GET", "/v1/jobs").bearer_auth(key);
-            api.client.send(asked).await.is_ok_and(|answer| answer.status == status).then_some(())
-        })
-        .await;
-    }
+    let keys = tenant::keys(&redis, &api.client).await?;
     let result = phases(&api, &keys).await;
     drop(worker);
     result
@@ -200,18 +192,8 @@ async fn outcome(
     from: Timestamp,
     until: Timestamp,
 ) -> anyhow::Result<Outcome> {
-    let read = |id: &String| {
-        let path = format!("/v1/jobs/{id}?wait=60");
-        async move {
-            let answer = client.send(client.request("GET", &path).bearer_auth(key)).await?;
-            ensure!(answer.status == 200, "{}", answer.text);
-            anyhow::Ok(answer.json())
-        }
-    };
-    let all: Vec<_> = stream::iter(sent.accepted.iter().map(read)).buffer_unordered(32).collect().await;
     let mut jobs = Vec::new();
-    for job in all {
-        let job = job?;
+    for job in records(client, key, &sent.accepted).await? {
         let ended = moment(&job, "finished_at")?;
         if from <= ended && ended < until {
             jobs.push(job);
@@ -220,29 +202,7 @@ async fn outcome(
     Ok(Outcome { sent, jobs })
 }
 
-fn moment(job: &Value, of: &str) -> anyhow::Result<Timestamp> {
-    serde_json::from_value(job[of].clone()).with_context(|| format!("no {of}: {job}"))
-}
-
 fn goodput(jobs: &[Value]) -> f64 {
     let good = jobs.iter().filter(|job| job["status"] == "completed").count();
     good as f64 / (PHASE - WARM_UP).as_secs_f64()
-}
-
-/// From accept to the end, in seconds.
-fn p95(jobs: &[Value]) -> f64 {
-    let took = |job: &Value| Some(moment(job, "finished_at").ok()?.since(moment(job, "created_at").ok()?));
-    let mut took: Vec<Duration> = jobs.iter().filter_map(took).collect();
-    took.sort_unstable();
-    took.get(took.len() * 95 / 100).map_or(f64::NAN, Duration::as_secs_f64)
-}
-
-async fn key(tenant: &str, redis: &Redis) -> anyhow::Result<String> {
-    let mut command = tokio::process::Command::new(binary());
-    command.args(["keys", "create", "--tenant", tenant, "--json"]);
-    command.env("MILLHAND_STORE__KIND", "redis").env("MILLHAND_STORE__URL", redis.url());
-    let output = command.output().await?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let made: Value = serde_json::from_slice(&output.stdout)?;
-    Ok(made["key"].as_str().context("a key")?.to_owned())
 }

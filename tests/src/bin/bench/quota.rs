@@ -14,6 +14,7 @@ mod naive;
 mod operations;
 mod outcome;
 mod product;
+mod tenants;
 
 use std::time::Duration;
 
@@ -61,7 +62,7 @@ impl Wanted {
                     Some(mode) => wanted.modes = vec![mode],
                     None => bail!(
                         "bench quota takes bucket|window|slices|arrival, --warm-up SECONDS, --measured SECONDS, \
-                         --kills N, only ours|naive|operations|halved|kills"
+                         --kills N, only ours|naive|operations|halved|tenants|kills"
                     ),
                 },
             }
@@ -97,6 +98,9 @@ pub(crate) async fn measure(words: &[&str]) -> anyhow::Result<()> {
     }
     if wanted.has("halved") {
         halved::measure(&mut table).await?;
+    }
+    if wanted.has("tenants") {
+        tenants::measure(&mut table).await?;
     }
     if wanted.has("kills") {
         kills::measure(&mut table, wanted.kills).await?;

@@ -35,7 +35,7 @@ pub(super) async fn measure(table: &mut Table) -> anyhow::Result<()> {
         anyhow::Ok((settling - before, after - settling, to.used_since(from, HALF)))
     };
     let (_, (settling, after, used)) =
-        futures::try_join!(submit(&product.api.client, &jobs, start), halving)?;
+        futures::try_join!(submit(&product.api.client, None, &jobs, start), halving)?;
     let most = WORKERS as f64;
     let row = ("limit halved live: 429s within 5 s", (settling, None, ""));
     table.row(row.0, row.1, "<= 1 a worker", Some(settling <= most));

@@ -51,7 +51,7 @@ pub(super) async fn measure(table: &mut Table, kills: u32) -> anyhow::Result<()>
         }
         anyhow::Ok(deaths)
     };
-    let (ids, deaths) = futures::try_join!(submit(&client, &jobs, start), killing)?;
+    let (ids, deaths) = futures::try_join!(submit(&client, None, &jobs, start), killing)?;
     let logs: Vec<Vec<Value>> =
         stream::iter(&ids).map(|id| log(&client, id)).buffered(32).try_collect().await?;
     let calls = calls::all(&product.provider).await?;

@@ -25,7 +25,7 @@ pub(super) struct Product {
     pub(super) api: Server,
     pub(super) workers: Vec<Server>,
     launch: Launch,
-    _redis: Redis,
+    pub(super) redis: Redis,
     _queue: Queue,
 }
 
@@ -46,7 +46,7 @@ impl Product {
         };
         let api = launch("api").start().await;
         let launch = launch("worker").arg("--slots").arg(&SLOTS.to_string());
-        let mut product = Self { provider, api, workers: Vec::new(), launch, _redis: redis, _queue: queue };
+        let mut product = Self { provider, api, workers: Vec::new(), launch, redis, _queue: queue };
         product.work(WORKERS).await;
         product
     }
@@ -64,19 +64,28 @@ impl Product {
     }
 }
 
-/// Submits each job when it is due; answers their ids, in order.
-pub(super) async fn submit(client: &Client, jobs: &[Job], start: Start) -> anyhow::Result<Vec<String>> {
+/// Submits each job when it is due, as the tenant of a key; answers their ids, in order.
+pub(super) async fn submit(
+    client: &Client,
+    key: Option<&str>,
+    jobs: &[Job],
+    start: Start,
+) -> anyhow::Result<Vec<String>> {
     let (mut submitting, mut ids) = (JoinSet::new(), vec![String::new(); jobs.len()]);
     for job in jobs.iter().copied() {
         while submitting.len() >= SUBMITTING {
             store(&mut ids, submitting.join_next().await.context("one is under way")??)?;
         }
         sleep_until(start.at + job.due).await;
-        let client = client.clone();
+        let (client, key) = (client.clone(), key.map(str::to_owned));
         submitting.spawn(async move {
             let body = json!({"input": job.question(), "agent": "chat", "max_output_tokens": MAX_OUTPUT_TOKENS,
                 "deadline_seconds": 3600});
             let request = client.request("POST", "/v1/jobs").header("traceparent", job.traceparent());
+            let request = match key {
+                Some(key) => request.bearer_auth(key),
+                None => request,
+            };
             let answer = client.send(request.json(&body)).await?;
             ensure!(answer.status == 202, "a job was refused: {}", answer.text);
             anyhow::Ok((job.n, answer.json()["id"].as_str().context("an id")?.to_owned()))
@@ -106,7 +115,7 @@ pub(super) async fn measure(mode: Mode, warm_up: Duration, measured: Duration) -
         };
         anyhow::Ok([at(warm_up).await?, at(warm_up + measured).await?])
     };
-    let (_, [from, to]) = futures::try_join!(submit(&product.api.client, &jobs, start), measuring)?;
+    let (_, [from, to]) = futures::try_join!(submit(&product.api.client, None, &jobs, start), measuring)?;
     let calls = calls::all(&product.provider).await?;
     Ok(Outcome::of(&Run {
         jobs: &jobs,
