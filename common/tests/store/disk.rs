@@ -282,3 +282,23 @@ async fn log(store: &EmbeddedStore, tenant: &TenantId, id: JobId) -> Vec<String>
 fn size(folder: &Path) -> u64 {
     fs::metadata(folder.join("jobs.db")).unwrap().len()
 }
+
+#[tokio::test]
+async fn a_folder_of_an_earlier_version_loses_the_indexes_that_one_took_the_place_of() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open_at(dir.path(), Clock::manual()));
+    let db = rusqlite::Connection::open(dir.path().join("jobs.db")).unwrap();
+    db.execute_batch(
+        "DROP INDEX jobs_by_end;
+         CREATE INDEX jobs_live ON jobs (version) WHERE finished_at IS NULL;
+         CREATE INDEX jobs_finished ON jobs (finished_at) WHERE finished_at IS NOT NULL;
+         CREATE INDEX logs_finished ON jobs (finished_at) WHERE finished_at IS NOT NULL AND trimmed = 0;",
+    )
+    .unwrap();
+    drop(open_at(dir.path(), Clock::manual()));
+    let mut found = db
+        .prepare("SELECT name FROM sqlite_schema WHERE name IN ('jobs_by_end', 'jobs_live', 'jobs_finished', 'logs_finished')")
+        .unwrap();
+    let found: Vec<String> = found.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    assert_eq!(found, ["jobs_by_end"]);
+}

@@ -17,7 +17,7 @@ use super::remove;
 const OWNER_GRACE: Duration = Duration::from_millis(500);
 /// Ids of what was removed answer 410 instead of 404 this many times as long as jobs are kept.
 const REMEMBER_GONE: u32 = 4;
-/// Jobs removed in one sweep: more would make other operations wait.
+/// Jobs removed in one sweep, with their log and without: more would make other operations wait.
 const REMOVE_AT_ONCE: usize = 200;
 /// Pages given back to the file system in one sweep.
 const VACUUM_PAGES: u32 = 512;
